@@ -1,0 +1,1 @@
+"""The rules (RULES.md), pure: no await, no clock, no I/O, no logging, no third-party import but msgspec."""

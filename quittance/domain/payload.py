@@ -1,0 +1,73 @@
+"""Reading Stripe's objects, of any API version and with any optional field absent.
+
+Ids and texts of an unexpected type read as absent: they can only miss a tie. An amount or a time of an unexpected type
+raises Rejected: a sum must never be guessed.
+"""
+
+from typing import Any, Final
+
+from quittance.errors import Rejected
+
+StripeObject = dict[str, Any]
+
+# Postgres' bigint; Stripe's own greatest amount has 12 digits.
+GREATEST_INTEGER: Final = (1 << 63) - 1
+
+
+def at(obj: StripeObject, *path: str) -> Any:
+    """The value at `path`, or None where any step is absent."""
+    value: Any = obj
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def text(obj: StripeObject, *path: str) -> str | None:
+    """The text at `path`; None where it is absent, empty, of another type, or nothing that Postgres can store."""
+    value = at(obj, *path)
+    if not isinstance(value, str) or not value:
+        return None
+    return value if storable(value) else None
+
+
+def storable(value: str) -> bool:
+    """Whether Postgres takes `value` as text: it refuses NUL and lone surrogates."""
+    if value.isascii():
+        return "\x00" not in value
+    return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def reference(obj: StripeObject, *path: str) -> str | None:
+    """The id at `path`, given as an id or as an expanded object."""
+    value = at(obj, *path)
+    found = text(value, "id") if isinstance(value, dict) else text(obj, *path)
+    return found if found is not None and len(found) <= 255 else None
+
+
+def items(obj: StripeObject, *path: str) -> list[StripeObject]:
+    """The objects of a list at `path`: Stripe's list object, or the bare array of old versions."""
+    value = at(obj, *path)
+    if isinstance(value, dict):
+        value = value.get("data")
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def minor_units(obj: StripeObject, *path: str) -> int | None:
+    """An amount in minor units; None where absent. Raises Rejected where it is no whole number of 64 bits."""
+    return _integer(obj, path, "amount in minor units")
+
+
+def seconds(obj: StripeObject, *path: str) -> int | None:
+    """A time in Unix seconds; None where absent. Raises Rejected where it is no whole number of 64 bits."""
+    return _integer(obj, path, "time in Unix seconds")
+
+
+def _integer(obj: StripeObject, path: tuple[str, ...], meaning: str) -> int | None:
+    value = at(obj, *path)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > GREATEST_INTEGER:
+        raise Rejected("unreadable_payload", f"{'.'.join(path)} is no {meaning}")
+    return value

@@ -1,0 +1,388 @@
+-- Quittance: every table, constraint and index. Declarations only; `quittance init` applies this file, and may do so
+-- again at any time. Every key begins with (account, livemode): test and live never meet, nor do two accounts (S1).
+--
+-- Partitions are made by `quittance init` and, ahead of time, by the relay (quittance/partitions.py). Postgres has no
+-- unique key across partitions, so each partitioned table that must refuse a duplicate is partitioned by the event's
+-- own `created`, which is the same however often the event comes (0, that is 1970, where absent or absurd).
+
+-- Archive ------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS events (
+    created     timestamptz NOT NULL,
+    account     text        NOT NULL,
+    livemode    boolean     NOT NULL,
+    event_id    text        NOT NULL,
+    type        text        NOT NULL,
+    api_version text,
+    ids         text[] COLLATE "C" NOT NULL,
+    body        bytea       NOT NULL,
+    received_at timestamptz NOT NULL,
+    archived_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (created, account, livemode, event_id)
+) PARTITION BY RANGE (created);
+COMMENT ON TABLE events IS 'Every accepted event of any type, as Stripe sent it. By month of `created`.';
+COMMENT ON COLUMN events.body IS 'The bytes as received: Postgres refuses some valid JSON in text and jsonb.';
+COMMENT ON COLUMN events.ids IS 'Every Stripe id and quote id in the body, to find an event by.';
+CREATE TABLE IF NOT EXISTS events_default PARTITION OF events DEFAULT;
+CREATE INDEX IF NOT EXISTS events_event_id ON events (event_id);
+CREATE INDEX IF NOT EXISTS events_type_created ON events (type, created);
+CREATE INDEX IF NOT EXISTS events_ids ON events USING gin (ids);
+
+-- Inbox and failed deliveries ------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS inbox (
+    created    timestamptz NOT NULL,
+    queue      text        NOT NULL,
+    account    text        NOT NULL,
+    livemode   boolean     NOT NULL,
+    event_id   text        NOT NULL,
+    handled_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (created, queue, account, livemode, event_id)
+) PARTITION BY RANGE (created);
+COMMENT ON TABLE inbox IS 'What each queue has handled. By week of `created`; kept 40 days, longer than Stripe resends (30).';
+CREATE TABLE IF NOT EXISTS inbox_default PARTITION OF inbox DEFAULT;
+
+CREATE TABLE IF NOT EXISTS failed_deliveries (
+    id              bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    queue           text        NOT NULL,
+    account         text        NOT NULL,
+    livemode        boolean     NOT NULL,
+    event_id        text        NOT NULL,
+    type            text        NOT NULL,
+    quote_id        text,
+    state           text        NOT NULL
+        CHECK (state IN ('retrying', 'dead', 'replaying', 'resolved', 'discarded')),
+    reason          text        NOT NULL,
+    error           text        NOT NULL DEFAULT '',
+    traceback       text        NOT NULL DEFAULT '',
+    fingerprint     text        NOT NULL DEFAULT '',
+    attempts        integer     NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    first_failed_at timestamptz NOT NULL DEFAULT now(),
+    last_failed_at  timestamptz NOT NULL DEFAULT now(),
+    next_at         timestamptz,
+    replay_id       text,
+    body            bytea       NOT NULL,
+    headers         jsonb       NOT NULL,
+    PRIMARY KEY (queue, account, livemode, event_id)
+);
+COMMENT ON TABLE failed_deliveries IS 'One row per queue and event that could not be handled at the first try.';
+COMMENT ON COLUMN failed_deliveries.next_at IS
+    'When the relay sends it to its queue again; null once it is under way, and when nobody waits for it.';
+COMMENT ON COLUMN failed_deliveries.fingerprint IS 'Groups failures of one cause: reason, exception and place.';
+CREATE INDEX IF NOT EXISTS failed_deliveries_due ON failed_deliveries (next_at)
+    WHERE state IN ('retrying', 'replaying') AND next_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS failed_deliveries_state ON failed_deliveries (state, queue, last_failed_at);
+CREATE INDEX IF NOT EXISTS failed_deliveries_event ON failed_deliveries (event_id);
+
+CREATE TABLE IF NOT EXISTS failed_delivery_history (
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    failed_delivery_id bigint      NOT NULL REFERENCES failed_deliveries (id) ON DELETE CASCADE,
+    at                 timestamptz NOT NULL DEFAULT now(),
+    actor              text        NOT NULL,
+    action             text        NOT NULL,
+    note               text        NOT NULL DEFAULT ''
+);
+COMMENT ON TABLE failed_delivery_history IS 'Who did what to a failed delivery, workers included. Only ever added to.';
+CREATE INDEX IF NOT EXISTS failed_delivery_history_of ON failed_delivery_history (failed_delivery_id, id);
+
+-- Outbox -------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS outbox (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    destination text        NOT NULL,
+    bucket      smallint    NOT NULL,
+    stream      text        NOT NULL,
+    exchange    text        NOT NULL,
+    routing_key text        NOT NULL,
+    event_id    text        NOT NULL,
+    type        text        NOT NULL,
+    headers     jsonb       NOT NULL,
+    body        bytea       NOT NULL,
+    queued_at   timestamptz NOT NULL DEFAULT now()
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+COMMENT ON TABLE outbox IS
+    'What is committed and not yet confirmed by the broker, one row per event and destination; the relay deletes it.';
+COMMENT ON COLUMN outbox.stream IS 'Rows of one stream (a quote) are published in order of id.';
+COMMENT ON COLUMN outbox.bucket IS 'A hash of the stream: what a relay claims, so that two relays share the streams.';
+CREATE INDEX IF NOT EXISTS outbox_unpublished ON outbox (destination, bucket, id);
+
+-- Quotes -------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS quotes (
+    account             text        NOT NULL,
+    livemode            boolean     NOT NULL,
+    quote_id            text        NOT NULL,
+    sequence            bigint      NOT NULL CHECK (sequence >= 0),
+    facts               jsonb       NOT NULL,
+    data                jsonb       NOT NULL,
+    documents_version   bigint      NOT NULL DEFAULT 0,
+    document_names      jsonb       NOT NULL DEFAULT '[]',
+    number              text,
+    title               text,
+    locale              text        NOT NULL DEFAULT 'en',
+    time_zone           text        NOT NULL DEFAULT 'UTC',
+    owner_name          text,
+    owner_email         text,
+    revision            integer     NOT NULL DEFAULT 1,
+    status              text        NOT NULL,
+    label               text        NOT NULL,
+    paid_at             timestamptz,
+    paid_revision       integer,
+    currency            text        CHECK (currency = lower(currency)),
+    amount_due          bigint,
+    amount_captured     bigint,
+    amount_refunded     bigint,
+    amount_lost         bigint,
+    dispute_status      text,
+    subscription_status text,
+    anomalies           text[]      NOT NULL DEFAULT '{}',
+    first_seen_at       timestamptz NOT NULL DEFAULT now(),
+    changed_at          timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, livemode, quote_id),
+    CHECK (status IN ('not_enabled', 'disputed', 'dispute_lost', 'paid', 'refunded', 'partially_refunded',
+                      'partially_paid', 'processing', 'recalled', 'expired', 'payment_failed', 'checkout_started',
+                      'pending'))
+);
+COMMENT ON TABLE quotes IS 'One row per quote: its payment status, a pure function of its facts (RULES S).';
+COMMENT ON COLUMN quotes.facts IS 'What is known of the quote beside stripe_objects: publications, customers, documents.';
+COMMENT ON COLUMN quotes.data IS 'The data of the newest CRM event.';
+CREATE INDEX IF NOT EXISTS quotes_status ON quotes (account, livemode, status, changed_at);
+CREATE INDEX IF NOT EXISTS quotes_id ON quotes (quote_id);
+
+CREATE TABLE IF NOT EXISTS quote_status_changes (
+    account    text        NOT NULL,
+    livemode   boolean     NOT NULL,
+    quote_id   text        NOT NULL,
+    sequence   bigint      NOT NULL CHECK (sequence > 0),
+    previous   text,
+    status     text        NOT NULL,
+    label      text        NOT NULL,
+    cause_id   text        NOT NULL,
+    cause_type text        NOT NULL,
+    data       jsonb       NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, livemode, quote_id, sequence)
+);
+COMMENT ON TABLE quote_status_changes IS 'Every change told to the CRM, in sequence, without a gap (S5).';
+
+CREATE TABLE IF NOT EXISTS stripe_objects (
+    account    text        NOT NULL,
+    livemode   boolean     NOT NULL,
+    object_id  text COLLATE "C" NOT NULL,
+    quote_id   text        NOT NULL,
+    kind       text        NOT NULL,
+    snapshot   jsonb       NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, livemode, object_id)
+);
+COMMENT ON TABLE stripe_objects IS 'What is kept of each Stripe object that belongs to a quote (S2), and of each id that one names.';
+CREATE INDEX IF NOT EXISTS stripe_objects_quote ON stripe_objects (account, livemode, quote_id);
+
+CREATE TABLE IF NOT EXISTS waiting_facts (
+    waiting_since timestamptz NOT NULL DEFAULT now(),
+    account       text        NOT NULL,
+    livemode      boolean     NOT NULL,
+    id            text COLLATE "C" NOT NULL,
+    object_id     text COLLATE "C" NOT NULL,
+    fact          jsonb
+) PARTITION BY RANGE (waiting_since);
+COMMENT ON TABLE waiting_facts IS
+    'Facts of Stripe objects that no quote is known for yet. A row per id that the fact is about or names; the fact itself '
+    'in the row where id = object_id. By week of arrival; dropped after 40 days, when the archive still has them.';
+CREATE TABLE IF NOT EXISTS waiting_facts_default PARTITION OF waiting_facts DEFAULT;
+CREATE INDEX IF NOT EXISTS waiting_facts_id ON waiting_facts (account, livemode, id);
+
+-- Customers ----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS customers (
+    account            text        NOT NULL,
+    livemode           boolean     NOT NULL,
+    email_normalised   text        NOT NULL CHECK (email_normalised <> ''),
+    email              text        NOT NULL,
+    email_created      bigint      NOT NULL,
+    email_event_id     text        NOT NULL,
+    stripe_customer_id text COLLATE "C",
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    changed_at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, livemode, email_normalised)
+);
+COMMENT ON TABLE customers IS 'One row per account, mode and normalised e-mail address (R18). An address once seen stays.';
+COMMENT ON COLUMN customers.email IS 'As the first event that had it spelt it: email_created (Unix seconds), email_event_id.';
+COMMENT ON COLUMN customers.stripe_customer_id IS
+    'The canonical one of its aliases: the first that came to the address and still lives there; null without one.';
+
+CREATE TABLE IF NOT EXISTS customer_aliases (
+    account            text     NOT NULL,
+    livemode           boolean  NOT NULL,
+    stripe_customer_id text COLLATE "C" NOT NULL,
+    email_normalised   text,
+    email              text,
+    deleted            boolean  NOT NULL DEFAULT false,
+    rank               smallint NOT NULL,
+    created            bigint   NOT NULL,
+    event_id           text     NOT NULL,
+    moved_at           bigint,
+    first_at           bigint   NOT NULL,
+    since              bigint   NOT NULL GENERATED ALWAYS AS (coalesce(moved_at, first_at)) STORED,
+    elsewhere          jsonb,
+    PRIMARY KEY (account, livemode, stripe_customer_id)
+);
+COMMENT ON TABLE customer_aliases IS
+    'The address of each Stripe customer, as the fact with the greatest (rank, created, event_id) has it (S2).';
+COMMENT ON COLUMN customer_aliases.email_normalised IS
+    'Null where the customer has none. A deleted customer keeps its last, so that it is still found there.';
+COMMENT ON COLUMN customer_aliases.since IS
+    'Since when it is there (Unix seconds): moved_at, of the newest event that says so, else first_at, of the oldest event.';
+COMMENT ON COLUMN customer_aliases.elsewhere IS 'Its former addresses, with the same of each; null for the most, who never moved.';
+CREATE INDEX IF NOT EXISTS customer_aliases_email ON customer_aliases
+    (account, livemode, email_normalised, deleted, since, stripe_customer_id);
+
+CREATE TABLE IF NOT EXISTS quote_customers (
+    account            text     NOT NULL,
+    livemode           boolean  NOT NULL,
+    session_id         text COLLATE "C" NOT NULL,
+    quote_id           text     NOT NULL,
+    stripe_customer_id text COLLATE "C",
+    email              text,
+    email_normalised   text,
+    paid               boolean  NOT NULL,
+    rank               smallint NOT NULL,
+    created            bigint   NOT NULL,
+    event_id           text     NOT NULL,
+    event_type         text     NOT NULL,
+    told_version       bigint,
+    told_email         text,
+    told_customer_id   text COLLATE "C",
+    PRIMARY KEY (account, livemode, session_id)
+);
+COMMENT ON TABLE quote_customers IS
+    'Who checked out which quote, as the greatest (rank, created, event_id) of the session has it (S2); and what the quotes '
+    'worker was last told of it.';
+CREATE INDEX IF NOT EXISTS quote_customers_alias ON quote_customers (account, livemode, stripe_customer_id)
+    WHERE stripe_customer_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS quote_customers_email ON quote_customers (account, livemode, email_normalised)
+    WHERE email_normalised IS NOT NULL;
+CREATE INDEX IF NOT EXISTS quote_customers_quote ON quote_customers (account, livemode, quote_id);
+
+CREATE TABLE IF NOT EXISTS customer_requests (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account          text        NOT NULL,
+    livemode         boolean     NOT NULL,
+    email_normalised text        NOT NULL,
+    email            text        NOT NULL,
+    name             text,
+    quote_id         text        NOT NULL,
+    event_id         text        NOT NULL,
+    event_type       text        NOT NULL,
+    event_created    bigint      NOT NULL,
+    received_at      double precision NOT NULL,
+    state            text        NOT NULL CHECK (state IN ('due', 'done', 'skipped', 'refused')),
+    round            integer     NOT NULL DEFAULT 1,
+    due_at           timestamptz NOT NULL DEFAULT now(),
+    claim            uuid,
+    claimed_until    timestamptz,
+    attempts         integer     NOT NULL DEFAULT 0,
+    error            text        NOT NULL DEFAULT '',
+    UNIQUE (account, livemode, email_normalised)
+);
+COMMENT ON TABLE customer_requests IS
+    'Addresses to look up at Stripe, or to make a customer of there (R18, R19); performed under a lease.';
+COMMENT ON COLUMN customer_requests.state IS
+    'skipped: STRIPE_API_KEY is not set, or is of the other mode. Replaying the event asks again, as it does of a refused one.';
+COMMENT ON COLUMN customer_requests.round IS
+    'Part of the idempotency key: a later wish for the same address must not be answered with what became of an earlier one.';
+CREATE INDEX IF NOT EXISTS customer_requests_due ON customer_requests (due_at) WHERE state = 'due';
+
+-- Documents ----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS documents (
+    account         text        NOT NULL,
+    livemode        boolean     NOT NULL,
+    object_id       text COLLATE "C" NOT NULL,
+    quote_id        text        NOT NULL,
+    kind            text        NOT NULL CHECK (kind IN ('receipt', 'invoice')),
+    version         bigint      NOT NULL,
+    number          text,
+    status          text        NOT NULL,
+    currency        text        CHECK (currency = lower(currency)),
+    amount          bigint,
+    amount_paid     bigint,
+    amount_refunded bigint,
+    url             text,
+    pdf_url         text,
+    issued_at       timestamptz,
+    snapshot        jsonb       NOT NULL,
+    changed_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, livemode, object_id)
+);
+COMMENT ON TABLE documents IS
+    'Billing documents of quotes, one row per Stripe object: the receipt of a one-time charge, the invoice of a recurring one (R14).';
+COMMENT ON COLUMN documents.version IS 'That of the newest document.changed; greater is newer.';
+COMMENT ON COLUMN documents.amount_refunded IS 'Null of an invoice, which does not know: its charge is what is refunded.';
+COMMENT ON COLUMN documents.snapshot IS 'All that is kept of the object (S2); the other columns follow from it.';
+CREATE INDEX IF NOT EXISTS documents_quote ON documents (account, livemode, quote_id);
+
+CREATE SEQUENCE IF NOT EXISTS versions;
+COMMENT ON SEQUENCE versions IS 'Orders what customers and documents tell of one subject; drawn under that subject''s lock.';
+
+CREATE TABLE IF NOT EXISTS document_owners (
+    account   text    NOT NULL,
+    livemode  boolean NOT NULL,
+    object_id text COLLATE "C" NOT NULL,
+    quote_id  text    NOT NULL,
+    version   bigint  NOT NULL,
+    PRIMARY KEY (account, livemode, object_id, quote_id)
+);
+COMMENT ON TABLE document_owners IS
+    'Which Stripe objects each quote''s newest naming holds; where two quotes name one, the greater version has it.';
+CREATE INDEX IF NOT EXISTS document_owners_quote ON document_owners (account, livemode, quote_id);
+
+CREATE TABLE IF NOT EXISTS document_namings (
+    account  text    NOT NULL,
+    livemode boolean NOT NULL,
+    quote_id text    NOT NULL,
+    version  bigint  NOT NULL,
+    PRIMARY KEY (account, livemode, quote_id)
+);
+COMMENT ON TABLE document_namings IS 'The newest naming seen of each quote: an older one that comes late is passed over.';
+
+CREATE TABLE IF NOT EXISTS waiting_documents (
+    waiting_since timestamptz NOT NULL DEFAULT now(),
+    account       text  NOT NULL,
+    livemode      boolean NOT NULL,
+    object_id     text COLLATE "C" NOT NULL,
+    fact          jsonb NOT NULL
+) PARTITION BY RANGE (waiting_since);
+COMMENT ON TABLE waiting_documents IS
+    'Facts of charges and invoices that no quote has named. By week of arrival; dropped after 40 days, when the archive still has them.';
+CREATE TABLE IF NOT EXISTS waiting_documents_default PARTITION OF waiting_documents DEFAULT;
+CREATE INDEX IF NOT EXISTS waiting_documents_id ON waiting_documents (account, livemode, object_id);
+
+-- Mail ---------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS emails (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account       text        NOT NULL,
+    livemode      boolean     NOT NULL,
+    quote_id      text        NOT NULL,
+    revision      integer     NOT NULL,
+    kind          text        NOT NULL,
+    recipient     text,
+    message_id    text        NOT NULL,
+    subject       text,
+    event_id      text        NOT NULL,
+    state         text        NOT NULL CHECK (state IN ('due', 'sent', 'skipped', 'refused')),
+    due_at        timestamptz NOT NULL DEFAULT now(),
+    claim         uuid,
+    claimed_until timestamptz,
+    attempts      integer     NOT NULL DEFAULT 0,
+    error         text        NOT NULL DEFAULT '',
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    sent_at       timestamptz,
+    UNIQUE (account, livemode, quote_id, revision, kind),
+    UNIQUE (message_id)
+);
+COMMENT ON TABLE emails IS 'Mail to sellers: one per quote, revision and kind (`paid`, or an anomaly); sent under a lease.';
+COMMENT ON COLUMN emails.state IS 'skipped: no owner is known and MAIL_TO is not set (counted, no dead letter).';
+CREATE UNIQUE INDEX IF NOT EXISTS emails_anomaly_once ON emails (account, livemode, quote_id, kind) WHERE kind <> 'paid';
+CREATE INDEX IF NOT EXISTS emails_due ON emails (due_at) WHERE state = 'due';
