@@ -368,9 +368,14 @@ CREATE TABLE IF NOT EXISTS emails (
     revision      integer     NOT NULL,
     kind          text        NOT NULL,
     recipient     text,
+    to_owner      boolean     NOT NULL,
     message_id    text        NOT NULL,
     subject       text,
+    paid_at       timestamptz,
     event_id      text        NOT NULL,
+    event_type    text        NOT NULL,
+    event_headers jsonb       NOT NULL,
+    event_body    bytea       NOT NULL,
     state         text        NOT NULL CHECK (state IN ('due', 'sent', 'skipped', 'refused')),
     due_at        timestamptz NOT NULL DEFAULT now(),
     claim         uuid,
@@ -383,6 +388,9 @@ CREATE TABLE IF NOT EXISTS emails (
     UNIQUE (message_id)
 );
 COMMENT ON TABLE emails IS 'Mail to sellers: one per quote, revision and kind (`paid`, or an anomaly); sent under a lease.';
+COMMENT ON COLUMN emails.to_owner IS 'False where no owner was known and MAIL_TO gets it.';
+COMMENT ON COLUMN emails.paid_at IS 'When the revision was paid, as the change that caused the mail had it.';
+COMMENT ON COLUMN emails.event_body IS 'The change that caused the mail: what a replay of a refused mail sends again.';
 COMMENT ON COLUMN emails.state IS 'skipped: no owner is known and MAIL_TO is not set (counted, no dead letter).';
 CREATE UNIQUE INDEX IF NOT EXISTS emails_anomaly_once ON emails (account, livemode, quote_id, kind) WHERE kind <> 'paid';
 CREATE INDEX IF NOT EXISTS emails_due ON emails (due_at) WHERE state = 'due';

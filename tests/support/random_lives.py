@@ -26,17 +26,17 @@ def lives(draw: st.DrawFn, *, seed: int | str | None = None, published: bool = T
     number = draw(st.integers(0, 10**6)) if seed is None else seed
     details = purchase(number, shape=draw(st.sampled_from(SHAPES)))
     story = FullStory(details, refund_events=draw(st.sampled_from(["all", "charge_only", "refund_only"])))
-    own: list[Event] = []
+    told: list[Event] = []
     if published and draw(st.booleans()):
-        own.append(_own(story, "quote.published", publication(story, draw(st.integers(1, 2)))))
+        told.append(own(story, "quote.published", publication(story, draw(st.integers(1, 2)))))
     for _ in range(draw(st.integers(1, 2))):
         draw(st.sampled_from([_card, _debit, _manual, _expired, _free, _subscription]))(draw, story)
         story.wait(draw(st.integers(0, 90_000)))
-        if own and draw(st.integers(0, 3)) == 0:
+        if told and draw(st.integers(0, 3)) == 0:
             revision = draw(st.integers(1, 2))
             ending = draw(st.sampled_from(["quote.recalled", "quote.expired"]))
-            own.append(_own(story, ending, {"quote_id": details.quote_id, "revision": revision}))
-    return [as_event(sent) for sent in story.events] + own
+            told.append(own(story, ending, {"quote_id": details.quote_id, "revision": revision}))
+    return [as_event(sent) for sent in story.events] + told
 
 
 def publication(story: FullStory, revision: int) -> dict[str, Any]:
@@ -58,7 +58,8 @@ def publication(story: FullStory, revision: int) -> dict[str, Any]:
     }
 
 
-def _own(story: FullStory, event_type: str, subject: dict[str, Any]) -> Event:
+def own(story: FullStory, event_type: str, subject: dict[str, Any]) -> Event:
+    """One of our own events about the story's quote, at the story's present time."""
     event_id = f"{event_type}:{story.p.quote_id}:{subject['revision']}:{story.now}"
     sent = {
         "id": event_id,
