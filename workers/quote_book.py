@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from quittance.domain.attribution import Neighbours, attribute, component, connect
 from quittance.domain.payload import StripeObject
 from quittance.domain.quote import QuoteFacts, told
@@ -130,7 +132,7 @@ class Book:
             connect(self.neighbours, after)
             self.changed.add(sighting.id)
         if len(owners) == 1 and None not in owners and self._agrees(after, owners):
-            return {owner for owner in owners if owner is not None} if after != before else set()
+            return {owner for owner in owners if owner is not None} if _says_more(before, after) else set()
         affected = self._attribute(component(self.neighbours, touched))
         owner = self.owners.get(sighting.id)
         if owner is None:
@@ -163,3 +165,8 @@ class Book:
     def _own(self, object_id: str, quote_id: str) -> None:
         self.owners[object_id] = quote_id
         self.members.setdefault(quote_id, set()).add(object_id)
+
+
+def _says_more(before: Tracked | None, after: Tracked) -> bool:
+    """Whether anything is new but which event was the latest: most events repeat what is known."""
+    return before is None or msgspec.structs.replace(after, key=before.key) != before

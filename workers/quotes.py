@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from quittance.broker import QUITTANCE_EVENTS, STRIPE_EVENTS, Queue
-from quittance.domain.facts import Seen, facts_of
+from quittance.domain.facts import FIELDS, LATE_FIELDS, PREVIOUS_FIELDS, Seen, facts_of
 from quittance.domain.quote import OWN_TYPES, quote_id_of
 from quittance.event import Event, data_of
 from quittance.locks import Connection
+from quittance.reading import Reader
 from workers.quote_book import Reading
 from workers.quote_changes import changes_of
 from workers.quote_ledger import open_ledger
@@ -78,6 +79,9 @@ QUEUE: Final = Queue(
 )
 
 
+FACTS: Final = Reader(FIELDS, previous=PREVIOUS_FIELDS, late=LATE_FIELDS)
+
+
 async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
     """Fold each event into its quote; one status change for each event that made a difference, so `cause` is exact."""
     readings = [read(event) for event in events]
@@ -93,7 +97,8 @@ async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
 
 def read(event: Event) -> Reading:
     """What the event says. Raises Rejected where it cannot be read."""
-    obj, previous = data_of(event)
     if event.type in OWN_TYPES:
-        return Reading(event, [], quote_id_of(obj), obj)
+        subject, _ = data_of(event)
+        return Reading(event, [], quote_id_of(subject), subject)
+    obj, previous = FACTS.read(event.body)
     return Reading(event, facts_of(Seen(event.created, event.id, event.type), obj, previous), None, obj)

@@ -1,6 +1,7 @@
 """Whose fact it is (RULES S1): which quote an object says that it belongs to."""
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from quittance.domain.payload import StripeObject, at, items, text
@@ -43,16 +44,17 @@ def adopted(claim: Claim, *, enabled: bool, pattern: re.Pattern[str]) -> bool:
     return enabled and (claim.from_metadata or pattern.search(claim.quote_id) is not None)
 
 
-def _metadata(obj: StripeObject) -> list[StripeObject]:
+def _metadata(obj: StripeObject) -> Iterator[StripeObject]:
     """Where an object carries metadata of its own, or an invoice its copy of the subscription's, nearest first."""
-    candidates = [
+    homes = (
         at(obj, "metadata"),
         at(obj, "parent", "subscription_details", "metadata"),  # invoice, from 2025-03-31.basil
         at(obj, "subscription_details", "metadata"),  # invoice, before
-    ]
+    )
+    yield from (home for home in homes if isinstance(home, dict))
     if at(obj, "object") == "invoice":  # before 2023 the copy stood only on the invoice's lines
-        candidates += [at(line, "metadata") for line in items(obj, "lines") if at(line, "type") == "subscription"]
-    return [candidate for candidate in candidates if isinstance(candidate, dict)]
+        lines = (line for line in items(obj, "lines") if at(line, "type") == "subscription")
+        yield from (home for line in lines if isinstance(home := at(line, "metadata"), dict))
 
 
 def _claim(quote_id: str, metadata: StripeObject, *, from_metadata: bool, conflict: bool) -> Claim:

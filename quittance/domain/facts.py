@@ -12,6 +12,16 @@ from quittance.domain.claims import claim_of
 from quittance.domain.payload import StripeObject, at, items, minor_units, reference, seconds, text
 from quittance.domain.tracked import KeptClaim, Kind, Role, Sighting, Tie, Tracked
 
+# Every field of an object, and of what it was before, that is read below or in claims.py.
+FIELDS: Final = (
+    "id object status created currency metadata mode payment_status amount_total customer customer_details customer_email "
+    "client_reference_id payment_link payment_intent invoice subscription amount latest_charge payment_details charges "
+    "paid captured amount_captured amount_refunded refunds charge total billing_reason parent subscription_details "
+    "payments payment latest_invoice"
+).split()
+LATE_FIELDS: Final = ("lines",)
+PREVIOUS_FIELDS: Final = ("status",)
+
 
 class Seen(NamedTuple):
     """The event that a fact comes from: its time in Unix seconds (0 where absent), id and type."""
@@ -102,7 +112,6 @@ def _intent(seen: Seen, object_id: str, obj: StripeObject, _: StripeObject) -> I
         id=object_id,
         kind="intent",
         key=ranks.Key(0, seen.created, 0, seen.event_id),
-        status=text(obj, "status") or "",
         created=seconds(obj, "created") or 0,
         amount=minor_units(obj, "amount"),
         currency=_currency(obj),
@@ -214,7 +223,6 @@ def _invoice_payment(seen: Seen, object_id: str, obj: StripeObject, _: StripeObj
         id=object_id,
         kind="invoice_payment",
         key=ranks.Key(0, seen.created, 0, seen.event_id),
-        status=text(obj, "status") or "",
         ties=_ties(
             ("invoice", reference(obj, "invoice")),
             ("intent", reference(obj, "payment", "payment_intent")),

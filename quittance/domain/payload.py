@@ -6,6 +6,8 @@ raises Rejected: a sum must never be guessed.
 
 from typing import Any, Final
 
+import msgspec
+
 from quittance.errors import Rejected
 
 StripeObject = dict[str, Any]
@@ -14,9 +16,9 @@ StripeObject = dict[str, Any]
 GREATEST_INTEGER: Final = (1 << 63) - 1
 
 
-def at(obj: StripeObject, *path: str) -> Any:
-    """The value at `path`, or None where any step is absent."""
-    value: Any = obj
+def at(obj: StripeObject, first: str, *path: str) -> Any:
+    """The value at the path, or None where any step is absent."""
+    value = obj.get(first)
     for key in path:
         if not isinstance(value, dict):
             return None
@@ -42,13 +44,25 @@ def storable(value: str) -> bool:
 def reference(obj: StripeObject, *path: str) -> str | None:
     """The id at `path`, given as an id or as an expanded object."""
     value = at(obj, *path)
-    found = text(value, "id") if isinstance(value, dict) else text(obj, *path)
+    if value is None:
+        return None
+    found = text({"id": value} if isinstance(value, str) else value, "id") if isinstance(value, str | dict) else None
     return found if found is not None and len(found) <= 255 else None
+
+
+def late(value: Any) -> Any:
+    """A value that was left undecoded until somebody asks (quittance/reading.py); any other as it is."""
+    if not isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def items(obj: StripeObject, *path: str) -> list[StripeObject]:
     """The objects of a list at `path`: Stripe's list object, or the bare array of old versions."""
-    value = at(obj, *path)
+    value = late(at(obj, *path))
     if isinstance(value, dict):
         value = value.get("data")
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
