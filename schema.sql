@@ -275,6 +275,8 @@ CREATE TABLE IF NOT EXISTS customer_requests (
     event_id         text        NOT NULL,
     event_type       text        NOT NULL,
     event_created    bigint      NOT NULL,
+    event_headers    jsonb,
+    event_body       bytea,
     received_at      double precision NOT NULL,
     state            text        NOT NULL CHECK (state IN ('due', 'done', 'skipped', 'refused')),
     round            integer     NOT NULL DEFAULT 1,
@@ -289,6 +291,7 @@ COMMENT ON TABLE customer_requests IS
     'Addresses to look up at Stripe, or to make a customer of there (R18, R19); performed under a lease.';
 COMMENT ON COLUMN customer_requests.state IS
     'skipped: STRIPE_API_KEY is not set, or is of the other mode. Replaying the event asks again, as it does of a refused one.';
+COMMENT ON COLUMN customer_requests.event_body IS 'The event behind it while it is due: for the dead letter, should Stripe refuse.';
 COMMENT ON COLUMN customer_requests.round IS
     'Part of the idempotency key: a later wish for the same address must not be answered with what became of an earlier one.';
 CREATE INDEX IF NOT EXISTS customer_requests_due ON customer_requests (due_at) WHERE state = 'due';

@@ -1,0 +1,1 @@
+"""What tests share: polling with a deadline, processes, builders of events."""

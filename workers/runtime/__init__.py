@@ -1,0 +1,1 @@
+"""What runs the workers: the consumer loop, inbox, failed deliveries, relay. It knows queues and rows, not quotes."""

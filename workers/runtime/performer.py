@@ -1,0 +1,201 @@
+"""What workers do outside of Postgres: intents claimed under a lease, performed outside any transaction, then settled.
+
+`handle` records the intent, this loop carries it out. A process that dies leaves a lease behind, which runs out; the
+intent is then performed again with the same idempotency key or Message-ID. A destination that is down or limits us is
+left alone (workers/runtime/breaker.py), no attempt is counted, and everything else goes on.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol, cast
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+import structlog
+
+from quittance import outbox
+from quittance.broker import Queue
+from quittance.database import Connection
+from quittance.errors import Rejected
+from quittance.event import Event, decode_envelope, event_of, from_message
+from workers.runtime import failures, metrics
+from workers.runtime.backoff import Backoff, delay
+from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
+from workers.runtime.breaker import Breaker
+from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
+
+log = structlog.get_logger(__name__)
+
+CLAIM_MOST: Final = 20
+# The lease lasts 30 s from the claim: the attempt and the settling of its outcome must both lie within it.
+PERFORM_TIMEOUT: Final = 20.0
+LEASE: Final = 28.0
+# Should a notification be missed, and for what comes due by itself (seconds).
+POLL: Final = 1.0
+
+ARCHIVED: Final = """
+SELECT body, extract(epoch FROM received_at)::double precision AS received_at FROM events
+WHERE event_id = $1 AND account = $2 AND livemode = $3
+"""
+
+
+class Performs(Protocol):
+    """A worker's module that acts on the outside world (see interfaces in workers/notifications.py)."""
+
+    QUEUE: Queue
+    CLAIM: str
+
+    def outside(self) -> AbstractAsyncContextManager[Any]:
+        """What `perform` needs: a client, its settings."""
+
+    def destination(self, claim: asyncpg.Record) -> tuple[str, str]:
+        """Whose availability an attempt says something about."""
+
+    def perform(self, claim: asyncpg.Record, outside: Any) -> Awaitable[Outcome]:
+        """One attempt; repeating it has no second effect."""
+
+    def settle(self, claim: asyncpg.Record, outcome: Outcome, token: UUID, db: Connection) -> Awaitable[list[Event]]:
+        """Record the outcome, if the claim's token still holds."""
+
+
+class NotArchived(Exception):
+    """The event behind a refused intent is not in the archive yet; the lease runs out, and it is asked again."""
+
+
+class Performer:
+    """Performs one worker's intents until `stopping` is set."""
+
+    def __init__(self, worker: Any, database: Database, schedule: tuple[float, ...], stopping: asyncio.Event) -> None:
+        self.worker = cast("Performs", worker)
+        self.queue = self.worker.QUEUE.name
+        self.name = f"{self.queue} performer"
+        self.ready = False
+        self.busy_since: float | None = None
+        self._database = database
+        self._schedule = schedule
+        self._stopping = stopping
+        self._woken = asyncio.Event()
+        self._breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
+        # One settling at a time: twenty at once would only wait for connections, and for each other's locks.
+        self._settling = asyncio.Lock()
+        self._log = log.bind(queue=self.queue)
+
+    def wake(self) -> None:
+        """There may be something to perform."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Claim and perform what is due, wait for more."""
+        pause = Backoff()
+        async with self.worker.outside() as outside:
+            while not self._stopping.is_set():
+                self._woken.clear()
+                self.busy_since = time.monotonic()
+                try:
+                    performed = await self.perform_due(outside)
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, NotArchived) as error:
+                    self.ready = False
+                    self._log.warning("performer.away", error=f"{type(error).__name__}: {error}")
+                    await pause.wait(self._stopping)
+                    continue
+                finally:
+                    self.busy_since = None
+                pause.reset()
+                self.ready = True
+                if performed < CLAIM_MOST:
+                    await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(POLL):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    async def perform_due(self, outside: Any) -> int:
+        """Claim what is due, up to CLAIM_MOST, and perform it, side by side; returns how many were claimed."""
+        token, claimed_at = uuid4(), time.monotonic()
+        async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
+            claims = await db.fetch(self.worker.CLAIM, token, CLAIM_MOST)
+        ended = await asyncio.gather(
+            *(self._perform(claim, outside, token, claimed_at) for claim in claims), return_exceptions=True
+        )
+        for result in ended:
+            if isinstance(result, BaseException):
+                raise result
+        return len(claims)
+
+    async def _perform(self, claim: asyncpg.Record, outside: Any, token: UUID, claimed_at: float) -> None:
+        where = self.worker.destination(claim)
+        breaker = self._breakers[where]
+        if pause := breaker.wait():
+            outcome: Outcome = Unavailable(f"{'/'.join(filter(None, where))} is being left alone", pause)
+        else:
+            breaker.begin()
+            outcome = self._judge(await self._attempt(claim, outside), claim, breaker)
+            metrics.PERFORMED.labels(self.queue, type(outcome).__name__.lower()).inc()
+            metrics.BREAKER_OPEN.labels(self.queue, where[0]).set(self._open(where[0]))
+        async with self._settling:
+            if time.monotonic() - claimed_at < LEASE:
+                await self._settle(claim, outcome, token)
+
+    async def _attempt(self, claim: asyncpg.Record, outside: Any) -> Outcome:
+        try:
+            async with asyncio.timeout(PERFORM_TIMEOUT):
+                return await self.worker.perform(claim, outside)
+        except TimeoutError:
+            return Unavailable(f"no answer within {PERFORM_TIMEOUT:g} s")
+        except Exception as error:  # noqa: BLE001 - a mistake in one attempt is an attempt that failed, not the loop's end
+            self._log.warning("attempt.raised", event_id=claim["event_id"], exc_info=error)
+            return Failed(f"{type(error).__name__}: {error}")
+
+    def _judge(self, outcome: Outcome, claim: asyncpg.Record, breaker: Breaker) -> Outcome:
+        """What the outcome means for the breaker and the schedule, with its pause filled in."""
+        if isinstance(outcome, Unavailable):
+            pause = breaker.fail(outcome.retry_after)
+            self._log.warning("destination.unavailable", event_id=claim["event_id"], detail=outcome.detail, pause=pause)
+            return Unavailable(outcome.detail, pause)
+        breaker.succeed()
+        if not isinstance(outcome, Failed):
+            return outcome
+        attempts = claim["attempts"] + 1
+        retry_in = delay(self._schedule, attempts)
+        if retry_in is None:
+            return Refused("handler_failed", outcome.detail)
+        self._log.warning(
+            "attempt.failed", event_id=claim["event_id"], attempts=attempts, retry_in=retry_in, detail=outcome.detail
+        )
+        return Failed(outcome.detail, retry_in)
+
+    def _open(self, destination: str) -> int:
+        return int(any(breaker.failing for (name, _), breaker in self._breakers.items() if name == destination))
+
+    async def _settle(self, claim: asyncpg.Record, outcome: Outcome, token: UUID) -> None:
+        async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db, db.transaction():
+            await outbox.write(db, await self.worker.settle(claim, outcome, token, db))
+            if isinstance(outcome, Refused):
+                await self._dead_letter(db, claim, outcome)
+        if isinstance(outcome, Done):
+            self._log.debug("intent.performed", event_id=claim["event_id"])
+
+    async def _dead_letter(self, db: Connection, claim: asyncpg.Record, refused: Refused) -> None:
+        event, headers = await self._event_behind(db, claim)
+        error = Rejected(refused.reason, refused.detail)
+        await failures.record(db, self.queue, event, headers, error, self._schedule)
+        metrics.DEAD.labels(self.queue, refused.reason).inc()
+        self._log.error("event.dead_lettered", event_id=event.id, reason=refused.reason, detail=refused.detail)
+
+    async def _event_behind(self, db: Connection, claim: asyncpg.Record) -> tuple[Event, dict[str, Any]]:
+        """The event that the intent came of, to be kept, and replayed, as it was delivered."""
+        if "event_body" in claim.keys():  # noqa: SIM118 - `in` of a Record looks at its values
+            headers: dict[str, Any] = msgspec.json.decode(claim["event_headers"])
+            return from_message(headers, claim["event_type"], claim["event_body"]), headers
+        row = await db.fetchrow(ARCHIVED, claim["event_id"], claim["account"], claim["livemode"])
+        if row is None:
+            raise NotArchived(claim["event_id"])
+        event = event_of(decode_envelope(row["body"]), row["body"], row["received_at"])
+        return event, event.headers()

@@ -1,0 +1,90 @@
+"""Failed deliveries that are due, sent to their own queue again: retries, replays, and last tries."""
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import structlog
+from aiormq.abc import AbstractChannel
+
+from quittance import broker
+from quittance.broker import BrokerAway, NotTaken
+from quittance.database import Connection
+from workers.runtime import failures, metrics
+from workers.runtime.backoff import Backoff, pause_unless
+from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
+
+log = structlog.get_logger(__name__)
+
+# Two relays share what is due. One that dies before its commit publishes again: a duplicate, which the inbox tells apart.
+DUE: Final = """
+SELECT id, queue, state, reason, type, event_id, replay_id, headers, body FROM failed_deliveries
+WHERE state IN ('retrying', 'replaying') AND next_at <= now()
+ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+SENT: Final = "UPDATE failed_deliveries SET next_at = NULL WHERE id = ANY($1::bigint[])"
+# A queue that is full, or gone, keeps its own rows waiting and nobody else's.
+POSTPONED: Final = """
+UPDATE failed_deliveries SET next_at = now() + interval '30 seconds' WHERE id = ANY($1::bigint[])
+"""
+
+# The throttle: at most so many every PAUSE, so that a replay of 100,000 leaves room for new events.
+MOST: Final = 100
+PAUSE: Final = 0.25
+PUBLISH_TIMEOUT: Final = 5.0
+
+
+async def run(database: Database, amqp_url: str, stopping: asyncio.Event) -> None:
+    """Send what is due, until `stopping` is set."""
+    pause = Backoff()
+    while not stopping.is_set():
+        try:
+            async with broker.connected(amqp_url, "relay redelivery") as connection:
+                channel = await broker.open_channel(connection, confirms=True)
+                while not stopping.is_set():
+                    async with database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
+                        sent = await send_due(db, channel)
+                    pause.reset()
+                    await pause_unless(stopping, PAUSE if sent else 4 * PAUSE)
+        except (BrokerAway, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("redelivery.away", error=f"{type(error).__name__}: {error}")
+            await pause.wait(stopping)
+
+
+async def send_due(db: Connection, channel: AbstractChannel) -> int:
+    """Send up to MOST rows, each confirmed, in one transaction; returns how many. Raises BrokerAway."""
+    async with db.transaction():
+        rows = await db.fetch(DUE, MOST)
+        if not rows:
+            return 0
+        taken = await asyncio.gather(*(_send(channel, row) for row in rows))
+        sent = [row["id"] for row, was_taken in zip(rows, taken, strict=True) if was_taken]
+        refused = [row["id"] for row, was_taken in zip(rows, taken, strict=True) if not was_taken]
+        await db.execute(SENT, sent)
+        if refused:
+            await db.execute(POSTPONED, refused)
+    return len(sent)
+
+
+async def _send(channel: AbstractChannel, row: asyncpg.Record) -> bool:
+    about = broker.properties(headers_of(row), row["type"])
+    try:
+        await broker.publish(channel, "", row["queue"], row["body"], about, PUBLISH_TIMEOUT)
+    except NotTaken as error:
+        log.warning("event.not_sent_again", queue=row["queue"], event_id=row["event_id"], error=str(error))
+        return False
+    metrics.REDELIVERED.labels(row["queue"]).inc()
+    log.info("event.sent_again", queue=row["queue"], event_id=row["event_id"], replay_id=row["replay_id"])
+    return True
+
+
+def headers_of(row: asyncpg.Record) -> dict[str, Any]:
+    """The headers to send a row with: its own, whose row it is, and why it is sent."""
+    headers: dict[str, Any] = msgspec.json.decode(row["headers"])
+    headers[failures.FAILED_DELIVERY_ID] = row["id"]
+    if row["state"] == "replaying" and row["replay_id"]:
+        headers[failures.REPLAY_ID] = row["replay_id"]
+    if row["reason"] == "crashed_worker":
+        headers[failures.LAST_TRY] = True
+    return headers

@@ -1,0 +1,154 @@
+"""Deliveries from one queue: all that the consumer loop knows of AMQP.
+
+aiormq runs a task for each delivery, and cancels it when the connection is lost: in the middle of a transaction, if the
+work were done there. So the callback only lays the delivery down; the consumer's own task picks it up.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, NamedTuple
+
+from aiormq.abc import AbstractChannel, DeliveredMessage
+
+from quittance import broker
+from quittance.broker import CALL_TIMEOUT, BrokerAway, calling
+
+# On a busy queue a batch that begins thin waits this long for more: a transaction for each costs more than the wait.
+LINGER: Final = 0.002
+THIN: Final = 8
+
+
+class Delivery(NamedTuple):
+    """One handing-over of a message."""
+
+    tag: int
+    headers: Mapping[str, Any]
+    type: str | None
+    body: bytes
+    message_id: str
+    returned: int  # how often it came back unsettled (x-delivery-count)
+
+
+class Subscription:
+    """A running consumer. `take` and `ack` raise BrokerAway once the channel is lost; all else is then redelivered."""
+
+    def __init__(self, channel: AbstractChannel, queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._tag: str | None = None
+        self._arrived: deque[Delivery] = deque()
+        self._wake = asyncio.Event()
+        self._lost = False
+        self._stopped = False
+        self._busy = False
+        channel.closing.add_done_callback(self._on_closing)
+        channel.on_consumer_cancel_callbacks.add(self._on_closing)
+
+    async def consume(self, prefetch: int) -> None:
+        """Begin to take deliveries, at most `prefetch` of them unsettled; again to change that number."""
+        async with calling(CALL_TIMEOUT):
+            if self._tag is not None:
+                await self._channel.basic_cancel(self._tag)
+            await self._channel.basic_qos(prefetch_count=prefetch)
+            # The answer carries the tag, and may come after the first deliveries.
+            answer = await self._channel.basic_consume(self._queue, self._deliver)
+            self._tag = answer.consumer_tag
+
+    async def take(self, limit: int, within: float | None = None) -> list[Delivery]:
+        """What has arrived, up to `limit`, in order; waits for the first one, and never for more unless busy.
+
+        Empty when stopped, or when nothing came `within` seconds.
+        """
+        try:
+            async with asyncio.timeout(within):
+                while not self._arrived and not self._stopped:
+                    self._check()
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            return []
+        if self._busy and len(self._arrived) < THIN and not self._stopped:
+            await asyncio.sleep(LINGER)
+        self._check()
+        if self._stopped:
+            return []
+        batch = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
+        self._busy = len(batch) >= THIN
+        return batch
+
+    async def ack(self, tag: int, *, multiple: bool) -> None:
+        """Settle `tag`; with `multiple`, every lower tag too."""
+        self._check()
+        async with calling(CALL_TIMEOUT):
+            await self._channel.basic_ack(tag, multiple=multiple, wait=False)
+
+    async def stop(self) -> None:
+        """Take no more: `take` answers at once, with nothing; what has arrived stays unsettled, for others."""
+        self._stopped = True
+        self._wake.set()
+        if self._tag is not None and not self._lost:
+            async with calling(CALL_TIMEOUT):
+                await self._channel.basic_cancel(self._tag)
+
+    async def flush(self) -> None:
+        """Wait until the broker has read what was sent, acks included: it answers calls of a channel in order."""
+        async with calling(CALL_TIMEOUT):
+            await self._channel.basic_qos(prefetch_count=1)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the channel, or the broker's side of the consumer, is gone."""
+        return self._lost
+
+    def _check(self) -> None:
+        if self._lost:
+            raise BrokerAway("the channel was lost")
+
+    async def _deliver(self, message: DeliveredMessage) -> None:
+        about = message.header.properties
+        headers: Mapping[str, Any] = about.headers or {}
+        self._arrived.append(
+            Delivery(
+                message.delivery_tag or 0,
+                headers,
+                about.message_type,
+                message.body,
+                about.message_id or "",
+                returned(headers),
+            )
+        )
+        self._wake.set()
+
+    def _on_closing(self, _reason: object) -> None:
+        self._lost = True
+        self._wake.set()
+
+
+def returned(headers: Mapping[str, Any]) -> int:
+    """How often a quorum queue has had the message back; 0 where it does not say."""
+    count = headers.get("x-delivery-count", 0)
+    return count if isinstance(count, int) else 0
+
+
+@asynccontextmanager
+async def subscribed(url: str, queue: str, name: str, stopping: asyncio.Event) -> AsyncIterator[Subscription]:
+    """A subscription on a connection of its own, not consuming yet, stopped when `stopping` is set. Raises BrokerAway.
+
+    Apart from what publishes: a broker that blocks publishers (an alarm) goes on feeding consumers.
+    """
+    async with broker.connected(url, name) as connection:
+        channel = await broker.open_channel(connection, confirms=False)
+        subscription = Subscription(channel, queue)
+        stopper = asyncio.create_task(_stop(subscription, stopping))
+        try:
+            yield subscription
+        finally:
+            stopper.cancel()
+
+
+async def _stop(subscription: Subscription, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    with suppress(BrokerAway):
+        await subscription.stop()
