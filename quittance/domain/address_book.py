@@ -91,15 +91,17 @@ class AddressBook:
         after = before.with_fact(fact)
         if after == before:
             return NOTHING
+        known = (before.address, before.email, before.deleted) != (after.address, after.email, after.deleted)
+        if not known and seniority(alias_id.name, before) == seniority(alias_id.name, after):  # nearly always
+            self._aliases[alias_id] = after
+            return NOTHING
+        aliases = frozenset((alias_id,) if known else ())
         concerned = {scope.named(address) for address in (before.address, after.address) if address is not None}
         standing = {address: self.canonical(address) for address in concerned}
         self._aliases[alias_id] = after
         self._move(alias_id, before.address, after.address)
-        changed = (before.address, before.email, before.deleted) != (after.address, after.email, after.deleted)
-        return Touched(
-            frozenset((alias_id,) if changed else ()),
-            frozenset(address for address in concerned if self.canonical(address) != standing[address]),
-        )
+        addresses = frozenset(address for address in concerned if self.canonical(address) != standing[address])
+        return Touched(aliases, addresses)
 
     def _move(self, alias_id: Id, origin: str | None, destination: str | None) -> None:
         if origin is not None:

@@ -49,7 +49,7 @@ class Stay(NamedTuple):
 
     def joined(self, other: "Stay") -> "Stay":
         """Both together."""
-        greater = max(self, other, key=lambda stay: (stay.key, stay.email))
+        greater = self if (self.key, self.email) >= (other.key, other.email) else other
         moves = [stay.moved_at for stay in (self, other) if stay.moved_at is not None]
         return Stay(greater.key, greater.email, max(moves, default=None), min(self.first_at, other.first_at))
 
@@ -80,6 +80,8 @@ class Alias(NamedTuple):
     @property
     def address(self) -> str | None:
         """Its normalised address: the one of the greatest fact; a deleted customer keeps its last. None without one."""
+        if len(self.stays) == 1:  # nearly always
+            return next(iter(self.stays)) or None
         return max(self.stays, key=lambda address: (self.stays[address].key, address), default=NO_ADDRESS) or None
 
     @property
@@ -90,7 +92,8 @@ class Alias(NamedTuple):
     @property
     def email(self) -> str | None:
         """Its address as spelt in the fact that decides it."""
-        return self.stays[self.address].email if self.address is not None else None
+        address = self.address
+        return self.stays[address].email if address is not None else None
 
 
 UNKNOWN: Final = Alias({})
@@ -110,10 +113,10 @@ class Seniority(NamedTuple):
 
 def seniority(customer_id: str, alias: Alias) -> Seniority | None:
     """Where the customer stands among those of its address; None where it lives at none (deleted, or without one)."""
-    stay = alias.stay
-    if alias.deleted or stay is None or alias.address is None:
+    address = alias.address
+    if alias.deleted or address is None:
         return None
-    return Seniority(stay.since, customer_id)
+    return Seniority(alias.stays[address].since, customer_id)
 
 
 class Spelling(NamedTuple):

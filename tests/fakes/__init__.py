@@ -1,0 +1,1 @@
+"""Stand-ins for what is outside: Stripe's API and a mail server."""
