@@ -1,0 +1,5 @@
+"""`python -m quittance.cli`, where the program is not on PATH."""
+
+from quittance.cli import main
+
+main()

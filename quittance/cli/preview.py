@@ -1,0 +1,209 @@
+"""What would happen: real handlers in a transaction that is rolled back, and everything that would come of it.
+
+The very code of a worker's batch runs (workers.runtime.batch.within: inbox, handler, outbox), and then, as the relay and
+the broker would have it, the workers that the emitted events go to, until nothing comes any more. Nothing is published,
+no mail goes out, Stripe is not called; what would be asked of them is read from the rows that they would be asked from.
+
+While it runs, the quotes that it touches are locked, as by any worker: so a preview is kept small (LIMIT), and workers
+that meet it try again at once.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from quittance.broker import QUITTANCE_EVENTS, STRIPE_EVENTS
+from quittance.cli.running import CouldNot
+from quittance.cli.workers_registry import handlers, queues
+from quittance.errors import Rejected
+from quittance.event import Event
+from quittance.locks import Connection
+from quittance.outbox import NOTIFICATIONS_QUEUE, STATUS_CHANGED
+from workers.runtime import batch
+
+LIMIT: Final = 200
+
+# A handler that answers its own answer for ever would be a bug; a preview ends all the same.
+MOST_STEPS: Final = 1_000
+
+MAILS: Final = """
+SELECT id, account, livemode, quote_id, revision, kind, recipient, subject, state
+FROM emails WHERE event_id = ANY ($1::text[]) ORDER BY id
+"""
+CUSTOMER_REQUESTS: Final = """
+SELECT id, account, livemode, email, name, quote_id, state
+FROM customer_requests WHERE event_id = ANY ($1::text[]) ORDER BY id
+"""
+# Counted by Postgres for the transaction under way: what the handlers wrote, whatever tables that was in.
+ROWS: Final = """
+SELECT coalesce(parent.relname, stat.relname) AS name,
+       sum(n_tup_ins)::bigint AS inserted, sum(n_tup_upd)::bigint AS updated, sum(n_tup_del)::bigint AS deleted
+FROM pg_stat_xact_user_tables AS stat
+LEFT JOIN pg_inherits ON inhrelid = stat.relid
+LEFT JOIN pg_class AS parent ON parent.oid = inhparent
+WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
+GROUP BY 1
+"""
+BOOKKEEPING: Final = frozenset({"inbox", "outbox", "failed_deliveries", "failed_delivery_history"})
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """An event on its way to a queue."""
+
+    queue: str
+    event: Event
+
+
+class Step(msgspec.Struct, kw_only=True):
+    """What handling one delivery would come to. `after`: the event that it would follow from, None where it was asked for.
+
+    `outcome`: handled, duplicate (it was handled before: nothing happens), fails (a dead letter or a retry).
+    """
+
+    queue: str
+    event_id: str
+    type: str
+    account: str
+    livemode: bool
+    outcome: str = "handled"
+    reason: str | None = None
+    error: str | None = None
+    after: str | None = None
+
+
+class Preview(msgspec.Struct):
+    """All that would happen. `crm_events` are the bodies of the CRM's events, in order."""
+
+    steps: list[Step] = []
+    crm_events: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []  # our own events, between workers
+    mails: list[dict[str, Any]] = []
+    stripe_requests: list[dict[str, Any]] = []
+    rows: dict[str, dict[str, int]] = {}
+
+    @property
+    def fails(self) -> int:
+        """How many deliveries would fail, follow-ons included."""
+        return sum(step.outcome == "fails" for step in self.steps)
+
+
+class _Undo(Exception):
+    """Ends the transaction without a trace."""
+
+
+async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> Preview:
+    """Run `deliveries` in order, with all that follows from each, and roll everything back.
+
+    Raises CouldNot where a worker holds what it needs for too long.
+    """
+    preview = Preview()
+    mails: list[asyncpg.Record] = []
+    requests: list[asyncpg.Record] = []
+    ids: list[str] = []
+    try:
+        async with db.transaction():
+            for delivery in deliveries:
+                ids += await _run(db, delivery, preview)
+            mails = await db.fetch(MAILS, ids)
+            requests = await db.fetch(CUSTOMER_REQUESTS, ids)
+            raise _Undo
+    except _Undo:
+        pass
+    except asyncpg.LockNotAvailableError as error:
+        raise CouldNot("workers hold the same quotes just now: try again in a moment") from error
+    # Compared with what is there without it: a row that is there in the same state would not be new.
+    preview.mails = _news(mails, await db.fetch(MAILS, ids))
+    preview.stripe_requests = _news(requests, await db.fetch(CUSTOMER_REQUESTS, ids))
+    return preview
+
+
+async def _run(db: Connection, delivery: Delivery, preview: Preview) -> list[str]:
+    """Handle one delivery and all that follows; the ids of the events that were handled."""
+    todo: deque[tuple[Delivery, str | None]] = deque([(delivery, None)])
+    ids: list[str] = []
+    while todo and len(ids) < MOST_STEPS:
+        current, after = todo.popleft()
+        event = current.event
+        ids.append(event.id)
+        step = Step(
+            queue=current.queue,
+            event_id=event.id,
+            type=event.type,
+            account=event.account,
+            livemode=event.livemode,
+            after=after,
+        )
+        preview.steps.append(step)
+        for emitted in await _handle(db, current, step, preview):
+            _keep(preview, emitted)
+            todo.extend((Delivery(queue, emitted), event.id) for queue in _takers(emitted))
+    return ids
+
+
+async def _handle(db: Connection, delivery: Delivery, step: Step, preview: Preview) -> list[Event]:
+    before = await db.fetch(ROWS)
+    try:
+        async with db.transaction():  # a savepoint: what fails takes back its own effects only
+            handled = await batch.within(db, delivery.queue, handlers()[delivery.queue], [delivery.event])
+    except asyncpg.LockNotAvailableError:
+        raise
+    except Rejected as error:
+        step.outcome, step.reason, step.error = "fails", error.reason, error.detail
+        return []
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is the answer of a preview
+        step.outcome, step.reason, step.error = "fails", "handler_failed", f"{type(error).__name__}: {error}"
+        return []
+    if not handled.fresh:
+        step.outcome = "duplicate"
+    _count(preview.rows, before, await db.fetch(ROWS))
+    return handled.emitted
+
+
+def _keep(preview: Preview, emitted: Event) -> None:
+    body = msgspec.json.decode(emitted.body)
+    if emitted.type == STATUS_CHANGED:
+        preview.crm_events.append(body)
+    else:
+        preview.events.append({"id": emitted.id, "type": emitted.type, "object": body["data"]["object"]})
+
+
+def _takers(event: Event) -> list[str]:
+    """The queues that one of our own events goes to (quittance.outbox.routes, and the bindings)."""
+    if event.type == STATUS_CHANGED:
+        return [NOTIFICATIONS_QUEUE]
+    return taking(QUITTANCE_EVENTS, event.routing_key or event.type)
+
+
+def taking(exchange: str, routing_key: str) -> list[str]:
+    """The queues that a message published to `exchange` would go to."""
+    return [name for name, queue in queues().items() if {routing_key, "#"} & set(queue.bindings.get(exchange, ()))]
+
+
+def taking_stripe(event_type: str) -> list[str]:
+    """The queues that use a Stripe event of that type, the archive not counted: it takes all, and has it already."""
+    return [name for name in taking(STRIPE_EVENTS, event_type) if name != "archive"]
+
+
+def _count(rows: dict[str, dict[str, int]], before: Iterable[asyncpg.Record], after: Iterable[asyncpg.Record]) -> None:
+    earlier: Mapping[str, asyncpg.Record] = {row["name"]: row for row in before}
+    for row in after:
+        if row["name"] in BOOKKEEPING:
+            continue
+        for what in ("inserted", "updated", "deleted"):
+            new = row[what] - (earlier[row["name"]][what] if row["name"] in earlier else 0)
+            if new:
+                counts = rows.setdefault(row["name"], {})
+                counts[what] = counts.get(what, 0) + new
+
+
+def _news(inside: Iterable[asyncpg.Record], outside: Iterable[asyncpg.Record]) -> list[dict[str, Any]]:
+    """The rows of the preview that are not there, or in another state, without it; their ids mean nothing."""
+    known = {(row["id"], row["state"]) for row in outside}
+    return [
+        {key: value for key, value in row.items() if key != "id"}
+        for row in inside
+        if (row["id"], row["state"]) not in known
+    ]
