@@ -1,14 +1,12 @@
 """A private Postgres: its own data, a password, one loopback port, no socket file, and fsync on as in earnest."""
 
-import contextlib
-import os
 import signal
 import subprocess
 from pathlib import Path
 from typing import Literal
 
 from dev.places import CannotStart, account, private_file, private_folder
-from dev.processes import Ledger
+from dev.processes import Ledger, family, signal_all
 from dev.programs import PostgresPrograms
 from dev.server import Server
 
@@ -107,8 +105,6 @@ class Postgres(Server):
 
     def kill(self) -> None:
         """With every child: survivors would hold the shared memory, and the next start would refuse."""
-        family = self._family() if self.is_running else []
+        children = family(self.pid)[1:] if self.is_running else []
         super().kill()
-        for pid in family[1:]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        signal_all(children, signal.SIGKILL)

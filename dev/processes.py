@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._one_at_a_time = threading.Lock()  # servers are started side by side
 
     def read(self) -> list[Recorded]:
         try:
@@ -59,10 +61,12 @@ class Ledger:
         draft.replace(self.path)
 
     def add(self, name: str, pid: int, farewell: list[tuple[int, float]]) -> None:
-        self._write([*(e for e in self.read() if e.name != name), Recorded(name, pid, born(pid), farewell)])
+        with self._one_at_a_time:
+            self._write([*(e for e in self.read() if e.name != name), Recorded(name, pid, born(pid), farewell)])
 
     def remove(self, name: str) -> None:
-        self._write([e for e in self.read() if e.name != name])
+        with self._one_at_a_time:
+            self._write([e for e in self.read() if e.name != name])
 
     def stop_all(self) -> None:
         """In the reverse order of their start."""
@@ -75,13 +79,26 @@ def is_alive(entry: Recorded) -> bool:
     return entry.born != "" and born(entry.pid) == entry.born
 
 
+def family(pid: int) -> list[int]:
+    """The process and its children: Postgres serves each connection from a child."""
+    try:
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    except (FileNotFoundError, ProcessLookupError):
+        return [pid]
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def stop(entry: Recorded) -> None:
     for number, patience in entry.farewell:
         if not is_alive(entry):
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(entry.pid, number)
-            os.kill(entry.pid, signal.SIGCONT)  # one that a test has stopped hears nothing else
+        signal_all([entry.pid], number)
+        signal_all(family(entry.pid), signal.SIGCONT)  # one that a test has frozen hears nothing else
         deadline = time.monotonic() + patience
         while is_alive(entry) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,7 +1,6 @@
 """What Postgres and RabbitMQ have in common here: one process of ours, with a log, that can be started, ended, frozen."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import time
@@ -9,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dev.places import CannotStart, account
-from dev.processes import Ledger
+from dev.processes import Ledger, family, signal_all
 
 
 class Server:
@@ -70,7 +69,7 @@ class Server:
         for number, patience in farewell:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.send_signal(number)
-                process.send_signal(signal.SIGCONT)
+                signal_all(family(process.pid), signal.SIGCONT)  # one that a test has frozen hears nothing else
                 process.wait(patience)
                 break
         self._process = None
@@ -83,19 +82,9 @@ class Server:
     def stop(self) -> None:
         self._end(self.farewell)
 
-    def _family(self) -> list[int]:
-        """The process and its children: Postgres serves each connection from a child."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [self.pid, *map(int, children)]
-
     def pause(self) -> None:
         """Frozen: connections stay open and nothing answers, as when a disk or a hypervisor hangs."""
-        self._signal_family(signal.SIGSTOP)
+        signal_all(family(self.pid), signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal_family(signal.SIGCONT)
-
-    def _signal_family(self, number: int) -> None:
-        for pid in self._family():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        signal_all(family(self.pid), signal.SIGCONT)

@@ -5,8 +5,10 @@ neither can be done, the command that somebody with the rights has to run is pri
 """
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from dev import apt
 from dev.places import CannotStart
@@ -59,13 +61,20 @@ def install_postgres_wheel() -> None:
     subprocess.run(command, cwd=ROOT, check=False)
 
 
+def make_relocatable(erl: Path) -> None:
+    """Debian fixes Erlang's folder in its start script; upstream's script asks ERL_ROOTDIR, and so does this one then."""
+    fixed = re.compile(r"^(\s*ROOTDIR=)/usr/lib/erlang$", re.MULTILINE)
+    erl.write_text(fixed.sub(r'\1"${ERL_ROOTDIR:-/usr/lib/erlang}"', erl.read_text()))
+
+
 def unpack_rabbitmq() -> None:
     target = own_programs() / "rabbitmq"
     say(f"RabbitMQ is not installed; unpacking Debian's packages under {target}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         apt.unpack("rabbitmq-server", target)
-    except (apt.AptFailed, subprocess.CalledProcessError) as failed:
+        make_relocatable(target / "usr" / "lib" / "erlang" / "bin" / "erl")
+    except (apt.AptFailed, subprocess.CalledProcessError, OSError) as failed:
         say(f"apt-get could not: {failed}")
 
 

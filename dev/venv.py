@@ -53,11 +53,12 @@ def install_venv_package() -> bool:
         return False
     say(f"This Python cannot make virtual environments: installing {venv_package()} with apt-get")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    steps = [
-        ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", venv_package()],
-    ]
-    return all(subprocess.run(step, env=environment, stdout=2, check=False).returncode == 0 for step in steps)
+    for step in (["update"], ["install", "-y", "--no-install-recommends", venv_package()]):
+        done = subprocess.run(["apt-get", "-qq", *step], env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            say(f"apt-get could not: {done.stdout}{done.stderr}")
+            return False
+    return True
 
 
 def has_pip() -> bool:
