@@ -37,14 +37,14 @@ test: setup ## every test (ARGS="-k relay" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP) ## ruff, mypy, and the schema of compose.yaml
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy .
-	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy .
+	@$(BIN)/python -m check_jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 format: $(STAMP) ## what ruff can mend by itself
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
 
 bench: setup ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)

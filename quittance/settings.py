@@ -39,8 +39,8 @@ class Reader:
         try:
             parts = urlsplit(value)
             _ = parts.port
-        except ValueError as error:
-            self.faults.append(f"{name} is no address: {error}")
+        except ValueError:  # whose text may hold a piece of the password
+            self.faults.append(f"{name} is no address")
             return value
         if parts.scheme not in schemes:
             self.faults.append(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")

@@ -1,0 +1,1 @@
+"""`make bench`: how fast Quittance is on this machine, beside what its parts could do at most."""

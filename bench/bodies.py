@@ -1,0 +1,84 @@
+"""Lives by the hundred thousand: two lives are told once, and every copy gets ids of its own.
+
+Telling a life takes longer than handling it. So each body is cut at the places where an id ends, and a copy is the
+pieces joined with its number: the ids stay as long as Stripe's.
+"""
+
+import itertools
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from dev.lives import Life, life
+from dev.stripe_events import body
+
+# Digits of a copy's number; they take the place of the last letters of each id.
+DIGITS: Final = 9
+KINDS: Final = ("card", "subscription")
+
+_ID: Final = re.compile(
+    rb"(?:evt|cs_test|pi|ch|re|du|txn|in|inpay|il|sub|si|price|prod|pm|cus|req|key)_[0-9A-Za-z]{12,}"
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """An event's bytes, cut where a copy's number goes; `id_prefix` is its event id without the number."""
+
+    pieces: tuple[bytes, ...]
+    id_prefix: str
+    type: str
+
+    def copy(self, number: bytes) -> bytes:
+        """The bytes of a copy; `number` has DIGITS digits."""
+        return number.join(self.pieces)
+
+
+def templates(run: str) -> list[list[Template]]:
+    """The events of one life of each kind, in causal order. Ids begin with letters that depend on `run`."""
+    began = int(time.time()) - 3_600
+    mark = "#" * DIGITS
+    return [
+        _cut(
+            life(
+                kind,
+                f"{run}-{kind}",
+                begins=began,
+                guest=False,
+                quote_id=f"Q-{run}-{kind}-{mark}",
+                email=f"{kind}.{run.lower()}.{mark}@example.com",
+            )
+        )
+        for kind in KINDS
+    ]
+
+
+def _cut(told: Life) -> list[Template]:
+    return [_template(body(sent), str(sent["id"]), str(sent["type"])) for sent in told.events]
+
+
+def _template(payload: bytes, event_id: str, event_type: str) -> Template:
+    mark = b"#" * DIGITS
+    marked = _ID.sub(lambda found: found[0][:-DIGITS] + mark, payload)
+    return Template(tuple(marked.split(mark)), event_id[:-DIGITS], event_type)
+
+
+def quotes_like(run: str) -> str:
+    """A LIKE pattern for the quotes of a run."""
+    return f"Q-{run}-%"
+
+
+def numbered_lives(run: str, first: int, count: int) -> Iterator[list[tuple[str, bytes]]]:
+    """`count` lives from number `first` on, kinds in turn; each a list of (event id, body)."""
+    kinds = itertools.cycle(templates(run))
+    for number in range(first, first + count):
+        digits = b"%0*d" % (DIGITS, number)
+        yield [(each.id_prefix + digits.decode(), each.copy(digits)) for each in next(kinds)]
+
+
+def events_per_life(run: str) -> float:
+    """On average over the kinds."""
+    told = templates(run)
+    return sum(map(len, told)) / len(told)
