@@ -11,12 +11,13 @@ import asyncio
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -120,6 +121,7 @@ async def connected(to: Addresses, meter: Meter, at: System | None) -> AsyncIter
                 crm=crm,
                 meter=meter,
                 check=at.check if at is not None else lambda: None,
+                metrics={} if at is None else {each.name: f"{each.url}/metrics" for each in at.children},
             )
     finally:
         await db.close()
@@ -155,20 +157,31 @@ async def started(at: System, given: Servers) -> AsyncIterator[Target]:
 async def measured(target: Target, chosen: argparse.Namespace, results: Results, to: Console) -> None:
     """The runs, one after the other, each with events of its own."""
     run = token(str(time.time_ns()), 4)
-    with to.status("warming up"):
-        job = Job(
-            url=target.url, secret=target.secret, run=f"{run}W", first=0, lives=WARM_UP_LIVES, senders=chosen.senders
-        )
-        await runs.load(job, target)
-        await target.idle()
-    with to.status(f"{chosen.lives} lives as fast as they go"):
-        results.fast = await runs.fast(
-            target, f"{run}F", lives=chosen.lives, senders=chosen.senders, deadline=chosen.deadline
-        )
-    rate = chosen.rate or min(results.fast.accepted_rate, results.fast.handled_rate) / 2
-    lives = 2 * max(1, round(rate * chosen.duration / events_per_life(run) / 2))
-    with to.status(f"{lives} lives at {rate:.0f} events/s"):
-        results.steady = await runs.steady(target, f"{run}S", lives=lives, senders=STEADY_SENDERS, rate=rate)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def job(suffix: str, lives: int, senders: int, **more: Any) -> Job:
+            result = str(Path(folder, suffix))
+            return Job(
+                url=target.url,
+                secret=target.secret,
+                run=run + suffix,
+                lives=lives,
+                senders=senders,
+                result=result,
+                **more,
+            )
+
+        with to.status("warming up"):
+            await runs.load(job("W", WARM_UP_LIVES, chosen.senders), target)
+            await target.idle()
+        with to.status(f"{chosen.lives} lives as fast as they go"):
+            results.fast = await runs.fast(target, job("F", chosen.lives, chosen.senders, deadline=chosen.deadline))
+        rate = chosen.rate or min(results.fast.accepted_rate, results.fast.handled_rate) / 2
+        lives = 2 * max(1, round(rate * chosen.duration / events_per_life(run) / 2))
+        limit = 4 * chosen.duration + 60
+        with to.status(f"{lives} lives at {rate:.0f} events/s"):
+            steady = job("S", lives, STEADY_SENDERS, rate=rate, record=True, deadline=limit)
+            results.steady = await runs.steady(target, steady)
 
 
 def new_results(chosen: argparse.Namespace) -> Results:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,14 +29,21 @@ class Meter:
         """CPU seconds since the start of each, its children included, the ended ones too."""
         return {name: _cpu(process) for name, process in self.processes.items()}
 
+    def busy(self) -> float:
+        """CPU seconds that all processes of the machine took since it was started."""
+        times = psutil.cpu_times()
+        return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
     def look(self) -> None:
-        """Take down the memory of each now. Shared pages count once: what is unique, plus a share of the rest."""
+        """Take down the memory of each now (PSS: pages that processes share are shared out between them)."""
         now = time.time()
         for name, process in self.processes.items():
             self.memory.setdefault(name, []).append((now, _memory(process) / MEGABYTE))
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
+    if process.pid == os.getpid():
+        return [process]  # all the others are children of ours, and counted by themselves
     with contextlib.suppress(psutil.Error):
         return [process, *process.children(recursive=True)]
     return []
@@ -46,8 +54,10 @@ def _cpu(process: psutil.Process) -> float:
     for member in _family(process):
         with contextlib.suppress(psutil.Error):
             times = member.cpu_times()
-            # What ended children took is in their parent's account.
-            total += times.user + times.system + times.children_user + times.children_system
+            total += times.user + times.system
+            if member.pid != os.getpid():
+                # What ended children took is in their parent's account.
+                total += times.children_user + times.children_system
     return total
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.limits import Limits
 from bench.runs import Fast, Steady
+from bench.scrape import Batches
 
 
 class Results(Struct, kw_only=True):
@@ -34,7 +35,10 @@ def show(results: Results, to: Console) -> None:
         )
     busy = ", ".join(f"{load:.2f}" for load in results.load_before)
     machine = ", ".join(results.machine.values())
-    to.print(f"{machine}; load averages before the run: {busy}.", style="dim", highlight=False)
+    others = (
+        "" if results.fast is None else f"; {results.fast.others:.2f} cores busy with other programs during the run"
+    )
+    to.print(f"{machine}; load averages before: {busy}{others}.", style="dim", highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -80,9 +84,20 @@ def _share(rate: float, limit: float | None, name: str) -> str:
 
 
 def _cost(fast: Fast) -> Table:
-    made = _table("What each process took, as fast as it goes", "process", "CPU us/event", "MB at start", "half", "end")
+    made = _table(
+        "What each process took, as fast as it goes",
+        "process",
+        "CPU us/event",
+        "MB at start",
+        "half",
+        "end",
+        "events/batch",
+        "ms/batch",
+    )
     for name, seconds in fast.cpu.items():
-        made.add_row(name, f"{seconds / fast.events * 1e6:.0f}", *_memory(fast.memory, name))
+        made.add_row(
+            name, f"{seconds / fast.events * 1e6:.0f}", *_memory(fast.memory, name), *_batches(fast.batches.get(name))
+        )
     made.add_section()
     made.add_row("all", f"{sum(fast.cpu.values()) / fast.events * 1e6:.0f}")
     return made
@@ -91,5 +106,11 @@ def _cost(fast: Fast) -> Table:
 def _memory(memory: Mapping[str, list[tuple[float, float]]], name: str) -> list[str]:
     looks = memory.get(name, [])
     if not looks:
-        return []
+        return ["", "", ""]
     return [f"{looks[index][1]:.0f}" for index in (0, len(looks) // 2, -1)]
+
+
+def _batches(found: Batches | None) -> list[str]:
+    if found is None or not found.batches:
+        return []
+    return [f"{found.events / found.batches:.1f}", f"{found.seconds / found.batches * 1000:.1f}"]

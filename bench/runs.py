@@ -3,9 +3,8 @@
 import asyncio
 import importlib
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ import aio_pika
 import asyncpg
 import msgspec
 
-from bench.bodies import numbered_lives, quotes_like, templates
+from bench.bodies import quotes_like, templates
 from bench.listener import Listener
 from bench.measure import Meter, percentile, watching
-from bench.sender import Job, Row, Sent
+from bench.scrape import Batches, batches
+from bench.sender import Job, Sent
 from dev.settled import CONSUMERS, wanted
 from dev.venv import ROOT
 
@@ -48,7 +48,9 @@ class Fast(msgspec.Struct, kw_only=True):
     answer_p99: float
     refused: int  # answered 503 and sent again
     cpu: dict[str, float]  # seconds of each process
+    others: float  # cores that were busy with something else meanwhile, which our processes did not get
     memory: dict[str, list[tuple[float, float]]]  # Unix seconds, MB
+    batches: dict[str, Batches]
     quotes: dict[str, int]  # by status
     failed: int
 
@@ -79,6 +81,7 @@ class Target:
     crm: Listener
     meter: Meter
     check: Callable[[], None]
+    metrics: Mapping[str, str]  # the address of each worker's /metrics
 
     async def left(self) -> int:
         """Messages that wait in the queues, and rows in the outbox."""
@@ -108,28 +111,19 @@ def ids_like(run: str) -> list[str]:
 async def load(job: Job, target: Target) -> Sent:
     """Run the sender in its own process."""
     arguments = [sys.executable, "-m", "bench.sender", msgspec.json.encode(job).decode()]
-    process = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT)
     try:
-        output = await _while_up(process.communicate(), target.check)
-    except BaseException:
+        ended = asyncio.ensure_future(process.wait())
+        while not ended.done():
+            target.check()
+            await asyncio.wait([ended], timeout=1.0)
+    finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        raise
     if process.returncode != 0:
         raise RuntimeError(f"the sender ended with exit code {process.returncode}")
-    return msgspec.json.decode(output[0], type=Sent)
-
-
-async def _while_up(work: Awaitable[tuple[bytes, bytes]], check: Callable[[], None]) -> tuple[bytes, bytes]:
-    task = asyncio.ensure_future(work)
-    try:
-        while not task.done():
-            check()
-            await asyncio.wait([task], timeout=1.0)
-    finally:
-        task.cancel()
-    return task.result()
+    return msgspec.json.decode(await asyncio.to_thread(Path(job.result).read_bytes), type=Sent)
 
 
 @contextmanager
@@ -141,27 +135,23 @@ def counted(meter: Meter, into: dict[str, float]) -> Iterator[None]:
     into.update({name: after[name] - before[name] for name in after})
 
 
-async def fast(target: Target, run: str, *, lives: int, senders: int, deadline: float) -> Fast:
+async def fast(target: Target, job: Job) -> Fast:
     """Complete lives as fast as ingest takes them, until every worker has handled all of it."""
-    job = Job(
-        url=target.url,
-        secret=target.secret,
-        run=run,
-        first=0,
-        lives=lives,
-        senders=senders,
-        deadline=deadline,
-    )
     cpu: dict[str, float] = {}
     target.meter.memory.clear()
-    every = max(1.0, deadline / 600)
+    every = max(2.0, job.deadline / 600)
+    before = await batches(target.metrics)
+    began, busy = time.monotonic(), target.meter.busy()
     with counted(target.meter, cpu):
         async with watching(target.meter, every):
             sent = await load(job, target)
             await target.idle()
-    handled = await handled_until(target.db, run, sent)
+    cpu["(sender)"] = sent.cpu
+    others = (target.meter.busy() - busy - sum(cpu.values())) / (time.monotonic() - began)
+    after = await batches(target.metrics)
+    handled = await handled_until(target.db, job.run, sent)
     return Fast(
-        lives=lives,
+        lives=job.lives,
         events=sent.events,
         bytes_per_event=sent.bytes / sent.events,
         accepted_rate=sent.events / (sent.ended - sent.began),
@@ -170,10 +160,12 @@ async def fast(target: Target, run: str, *, lives: int, senders: int, deadline: 
         answer_p50=percentile(sent.answer_times, 0.5),
         answer_p99=percentile(sent.answer_times, 0.99),
         refused=sum(number for status, number in sent.statuses.items() if status != "200"),
-        cpu={**cpu, "(sender)": sent.cpu},
+        cpu=cpu,
+        others=max(0.0, others),
         memory=dict(target.meter.memory),
-        quotes={str(row[0]): int(row[1]) for row in await target.db.fetch(QUOTES, quotes_like(run))},
-        failed=await target.db.fetchval(FAILED, ids_like(run)),
+        batches={name: after[name].since(before[name]) for name in after},
+        quotes={str(row[0]): int(row[1]) for row in await target.db.fetch(QUOTES, quotes_like(job.run))},
+        failed=await target.db.fetchval(FAILED, ids_like(job.run)),
     )
 
 
@@ -202,31 +194,16 @@ def _share(run: str, worker: str, events: int) -> int:
     return events * sum(wanted(queue, each) for each in types) // len(types)
 
 
-async def steady(target: Target, run: str, *, lives: int, senders: int, rate: float) -> Steady:
-    """At a steady rate; from POST to CRM event, by the event that each change names as its cause."""
-    expected = lives * sum(map(len, numbered_lives(run, 0, 2))) / 2
+async def steady(target: Target, job: Job) -> Steady:
+    """At the job's rate; from POST to CRM event, by the event that each change names as its cause."""
     cpu: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder, "sent.json")
-        job = Job(
-            url=target.url,
-            secret=target.secret,
-            run=run,
-            first=0,
-            lives=lives,
-            senders=senders,
-            rate=rate,
-            record=str(record),
-            deadline=4 * expected / rate + 60,
-        )
-        target.crm.arrivals.clear()
-        target.crm.keeping = True
-        with counted(target.meter, cpu):
-            sent = await load(job, target)
-            await target.idle()
-        target.crm.keeping = False
-        rows = msgspec.json.decode(await asyncio.to_thread(record.read_bytes), type=list[Row])
-    due = {event_id: at for event_id, at, _ in rows}
+    target.crm.arrivals.clear()
+    target.crm.keeping = True
+    with counted(target.meter, cpu):
+        sent = await load(job, target)
+        await target.idle()
+    target.crm.keeping = False
+    due = {event_id: at for event_id, at, _ in sent.rows or ()}
     took = sorted(at - due[cause] for cause, at in target.crm.arrivals if cause in due)
     return Steady(
         rate=sent.events / (sent.ended - sent.began),

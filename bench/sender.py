@@ -34,11 +34,11 @@ class Job(msgspec.Struct, kw_only=True):
     url: str
     secret: str
     run: str
-    first: int
     lives: int
     senders: int
     rate: float | None = None
-    record: str | None = None  # a file for: event id, when it was due, when it was answered
+    result: str  # a file for Sent
+    record: bool = False  # whether Sent has the rows
     deadline: float = 600.0  # seconds for all of it
 
 
@@ -52,6 +52,7 @@ class Sent(msgspec.Struct, kw_only=True):
     answer_times: list[float]
     cpu: float
     bytes: int
+    rows: list[Row] | None = None
 
 
 class Sending:
@@ -132,13 +133,13 @@ async def steady(
             group.create_task(lane(line))
 
 
-async def send(job: Job) -> tuple[list[Row], Sent]:
-    """Do the job; each event's row, and what came of all."""
+async def send(job: Job) -> Sent:
+    """Do the job."""
     parts = urlsplit(job.url)
     door = Door(parts.hostname or "127.0.0.1", parts.port or 80, parts.path, job.secret)
     sending = Sending(door)
     all_lines = await lines(door, job.senders)
-    lives = numbered_lives(job.run, job.first, job.lives)
+    lives = numbered_lives(job.run, 0, job.lives)
     began, cpu = time.time(), time.process_time()
     async with asyncio.timeout(job.deadline):
         if job.rate is None:
@@ -149,7 +150,7 @@ async def send(job: Job) -> tuple[list[Row], Sent]:
     cpu = time.process_time() - cpu
     for line in all_lines:
         line.close()
-    return sending.rows, Sent(
+    return Sent(
         events=len(sending.took),
         began=began,
         ended=ended,
@@ -157,16 +158,15 @@ async def send(job: Job) -> tuple[list[Row], Sent]:
         answer_times=sorted(sending.took),
         cpu=cpu,
         bytes=sending.bytes,
+        rows=sending.rows if job.record else None,
     )
 
 
 def main() -> None:
-    """Read the job from the command line, print what came of it."""
+    """Read the job from the command line, write what came of it."""
     job = msgspec.json.decode(sys.argv[1], type=Job)
-    rows, sent = uvloop.run(send(job))
-    if job.record is not None:
-        Path(job.record).write_bytes(msgspec.json.encode(rows))
-    print(msgspec.json.encode(sent).decode())
+    sent = uvloop.run(send(job))
+    Path(job.result).write_bytes(msgspec.json.encode(sent))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ class Crm:
 
     quotes: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
 
+    @property
+    def received(self) -> int:
+        """How many changes have arrived."""
+        return sum(map(len, self.quotes.values()))
+
     async def take(self, message: AbstractIncomingMessage) -> None:
         """Remember, then ack."""
         event = msgspec.json.decode(message.body, type=dict[str, Any])

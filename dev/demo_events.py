@@ -13,11 +13,13 @@ from rich.console import Console
 from dev.demo_report import dead_letters_table, row, table
 from quittance.cli import event_files
 from quittance.cli.event_files import FoundEvent, NoEvent
+from quittance.cli.output import count
 
 ARCHIVED: Final = "SELECT event_id, body FROM events WHERE event_id = ANY($1::text[])"
 HANDLED: Final = (
     "SELECT event_id, array_agg(queue ORDER BY queue) FROM inbox WHERE event_id = ANY($1::text[]) GROUP BY 1"
 )
+QUOTES: Final = "SELECT count(*) FROM quotes WHERE changed_at >= to_timestamp($1)"
 FAILED: Final = """
 SELECT queue, event_id, type, state, reason, error FROM failed_deliveries WHERE event_id = ANY($1::text[]) ORDER BY 1, 2
 """
@@ -49,9 +51,9 @@ def read(folder: Path, order: random.Random) -> Payloads:
 
 
 async def account(
-    db: asyncpg.Connection, payloads: Payloads, answers: Sequence[int | None], show: Console
+    db: asyncpg.Connection, payloads: Payloads, answers: Sequence[int | None], since: float, show: Console
 ) -> list[str]:
-    """Show what became of each event; everything that is not as it must be, in words."""
+    """Show what became of each event sent `since` (Unix seconds); everything that is not as it must be, in words."""
     ids = [event.id for event in payloads.sent]
     archived = {str(found["event_id"]): bytes(found["body"]) for found in await db.fetch(ARCHIVED, ids)}
     handled = {str(found[0]): list(found[1]) for found in await db.fetch(HANDLED, ids)}
@@ -76,6 +78,8 @@ async def account(
         if failing[event.id]:
             wrong.append(f"{event.name}: left in failed_deliveries")
     _print(show, payloads, types)
+    touched = await db.fetchval(QUOTES, since)
+    show.print(f"{count(touched, 'quote')} of ours touched by them.", markup=False)
     if failed:
         show.print(dead_letters_table(failed))
     return wrong or ([] if payloads.sent else ["there is no event file in the folder"])

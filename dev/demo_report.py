@@ -20,8 +20,8 @@ COLOURS = {"paid": "green", "refunded": "yellow", "partially_refunded": "yellow"
 
 def console() -> Console:
     """The terminal; wide enough for the tables where the output is a file."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=150)
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(width=150, highlight=False)
 
 
 def table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
@@ -38,42 +38,41 @@ def row(into: Table, *cells: object, style: str = "") -> None:
     into.add_row(*(Text(clean("" if cell is None else str(cell))) for cell in cells), style=style)
 
 
-def money(amount: int | None) -> str:
+def money(amount: int | None, currency: str | None) -> str:
     """Minor units of a currency with two decimals, as all of the demo's are."""
-    return "" if amount is None else f"{Decimal(amount) / 100:,.2f}"
+    return "unknown" if amount is None else f"{Decimal(amount) / 100:,.2f} {(currency or '').upper()}".strip()
 
 
 def quotes_table(scenario: Scenario, found: Found) -> Table:
     """What each quote became."""
-    made = table(
-        "What each quote became",
-        *("quote", "life", "payload", "status", "label", "", "due", "captured", "refunded", "documents", "customer"),
-        right=("due", "captured", "refunded"),
-    )
+    columns = ("quote", "life, payload", "status", "label", "captured", "refunded", "documents", "customer")
+    made = table("What each quote became", *columns, right=("captured", "refunded"))
     for told in scenario.lives:
         quote_id = told.purchase.quote_id
+        life = f"{told.name}, {told.purchase.shape}"
         quote = found.quotes.get(quote_id)
         if quote is None:
-            row(made, quote_id, told.name, told.purchase.shape, "missing", style="red")
+            row(made, quote_id, life, "missing", style="red")
             continue
-        state = str(quote["status"])
-        extra = f" (dispute {quote['dispute_status']})" if quote["dispute_status"] else ""
+        state, currency = str(quote["status"]), quote["currency"]
         row(
             made,
             quote_id,
-            told.name,
-            told.purchase.shape,
-            state + extra,
+            life,
+            _status(quote),
             quote["label"],
-            (quote["currency"] or "").upper(),
-            money(quote["amount_due"]),
-            money(quote["amount_captured"]),
-            money(quote["amount_refunded"]),
-            ", ".join(_document(each) for each in found.documents[quote_id]),
+            money(quote["amount_captured"], currency),
+            money(quote["amount_refunded"], currency) if quote["amount_refunded"] else "",
+            "\n".join(_document(each) for each in found.documents[quote_id]),
             _customer(quote["data"].get("customer")),
             style=COLOURS.get(state, ""),
         )
     return made
+
+
+def _status(quote: Row) -> str:
+    beside = {"dispute": quote["dispute_status"], "subscription": quote["subscription_status"]}
+    return "\n".join([str(quote["status"]), *(f"{name} {state}" for name, state in beside.items() if state)])
 
 
 def _document(document: Row) -> str:
@@ -84,7 +83,7 @@ def _document(document: Row) -> str:
 def _customer(customer: Any) -> str:
     if not isinstance(customer, dict):
         return ""
-    return " ".join(str(value) for value in customer.values() if value)
+    return "\n".join(str(value) for value in customer.values() if value)
 
 
 def crm_table(scenario: Scenario, crm: Crm) -> Table:

@@ -113,7 +113,7 @@ def authorised(p: Purchase) -> Life:
     """Authorised and never captured: that is not money."""
     story = Story(p)
     _authorise(story)
-    expected = Expected(status="processing", amount_due=p.amount, captured=0, paid=False)
+    expected = Expected(status="processing", amount_due=p.amount, captured=0, paid=False, documents=())
     return Life("authorised", p, story.events, expected)
 
 

@@ -23,7 +23,7 @@ SIGNALS: dict[str, int] = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "imme
 
 class Postgres(Server):
     name = "Postgres"
-    farewell = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+    farewell = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 
     def __init__(
         self, programs: PostgresPrograms, folder: Path, ledger: Ledger, log: Path, *, port: int, password: str
@@ -101,7 +101,7 @@ class Postgres(Server):
 
     def stop(self, mode: Mode = "fast") -> None:
         """smart waits for clients to leave, fast drops them, immediate leaves the work to the next start's recovery."""
-        self._end(((SIGNALS[mode], 20.0), *self.farewell[1:]))
+        self._end(((SIGNALS[mode], 10.0), *self.farewell[1:]))
 
     def kill(self) -> None:
         """With every child: survivors would hold the shared memory, and the next start would refuse."""

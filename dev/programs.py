@@ -101,6 +101,12 @@ def erlang_of(sbin: Path) -> tuple[Path | None, dict[str, str]]:
     return next(root.glob("erts-*/bin/epmd"), None), variables
 
 
+def outdated_rabbitmq() -> str:
+    """The version of one that will not do, for the message that says so; empty where there is none at all."""
+    versions = [rabbitmq_version(sbin) for sbin in rabbitmq_folders()]
+    return next((version for version in versions if version and not is_recent(version)), "")
+
+
 def find_rabbitmq() -> RabbitPrograms | None:
     for sbin in rabbitmq_folders():
         version = rabbitmq_version(sbin)

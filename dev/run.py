@@ -11,6 +11,7 @@ import secrets
 import shlex
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -49,7 +50,8 @@ def write_samples(folder: Path) -> int:
         old.unlink()
     run = token(secrets.token_hex(8), 4).upper()
     told = [
-        life(name, f"{run}-{name}", shape=shape) for name, shape in zip(("card", "subscription"), SHAPES, strict=True)
+        life(name, f"{run}-{name}", shape=shape, begins=int(time.time()) - 86_400)
+        for name, shape in zip(("card", "subscription"), SHAPES, strict=True)
     ]
     bodies = [(sent["type"], body(sent)) for each in told for sent in each.events]
     for number, (event_type, payload) in enumerate(bodies, 1):

@@ -39,7 +39,9 @@ class NotOurs(RuntimeError):
 
 
 class Control(Protocol):
-    """What can be done to a server that we run. Its address stays the same throughout."""
+    """What can be done to a server that we run. Its address stays the same throughout. Every call blocks: in a
+    coroutine, use asyncio.to_thread.
+    """
 
     def start(self) -> None: ...
     def kill(self) -> None:

@@ -3,12 +3,15 @@
 import asyncio
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import asyncpg
 
 from quittance.broker import STRIPE_EVENTS, Queue
+
+QUIET_AND_RIGHT: Final = 0.5  # seconds
+QUIET_AND_WRONG: Final = 5.0
 
 CONSUMERS: Final = ("customers", "documents", "quotes")
 
@@ -19,6 +22,11 @@ SELECT count(DISTINCT event_id) FROM (
     UNION ALL
     SELECT event_id FROM failed_deliveries WHERE queue = $1 AND event_id = ANY($2::text[]) AND state <> 'retrying'
 ) AS seen
+"""
+# Grows or changes with everything that Quittance does, its own events among themselves included.
+ACTIVITY: Final = """
+SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM quote_status_changes), (SELECT max(changed_at) FROM quotes),
+       (SELECT count(*) FROM outbox), (SELECT count(*) FROM emails WHERE state <> 'due')
 """
 UNDER_WAY: Final = {
     "to publish": "SELECT count(*) FROM outbox",
@@ -73,3 +81,21 @@ async def settle(
             break
         await asyncio.sleep(0.1)
     return left
+
+
+async def quiet(db: asyncpg.Connection, outside: Callable[[], int], right: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until nothing has happened for a moment and all is `right`; or for much longer, and it is not.
+
+    A message on its way through the broker is in no table, so only time tells that there is none. `outside` is a number
+    that changes with what arrives outside.
+    """
+    seen: tuple[object, ...] = ()
+    since = time.monotonic()
+    while (passed := time.monotonic() - since) < QUIET_AND_WRONG:
+        found = await db.fetchrow(ACTIVITY)
+        now = (*(found or ()), outside())
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif passed > QUIET_AND_RIGHT and await right():
+            return
+        await asyncio.sleep(0.1)

@@ -18,6 +18,7 @@ from dev.programs import (
     RabbitPrograms,
     find_postgres,
     find_rabbitmq,
+    outdated_rabbitmq,
     own_programs,
 )
 from dev.venv import ROOT, alone, say
@@ -78,6 +79,12 @@ def unpack_rabbitmq() -> None:
         say(f"apt-get could not: {failed}")
 
 
+def why_no_rabbitmq() -> str:
+    if version := outdated_rabbitmq():
+        return f"this system's packages have {version} only; a newer system, or servers of your own, will do."
+    return "see above." if apt.available() else "this system has no apt-get."
+
+
 def ensure_programs() -> tuple[PostgresPrograms, RabbitPrograms]:
     """Both, or CannotStart. Safe to call at any time, and by several at once."""
     with alone("setup"):
@@ -95,8 +102,7 @@ def ensure_programs() -> tuple[PostgresPrograms, RabbitPrograms]:
     if not postgres:
         raise cannot(f"Postgres {MINIMUM_POSTGRES} or later", "see above.", "postgresql")
     if not rabbitmq:
-        why = "see above." if apt.available() else "this system has no apt-get."
-        raise cannot("RabbitMQ 3.10 or later", why, "rabbitmq-server")
+        raise cannot("RabbitMQ 3.10 or later", why_no_rabbitmq(), "rabbitmq-server")
     return postgres, rabbitmq
 
 

@@ -5,6 +5,7 @@ import asyncio
 import gc
 import signal
 import sys
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -21,6 +22,7 @@ from quittance import logs
 from quittance.settings import read_or_exit
 
 KEEPALIVE: Final = 75.0  # seconds; also what a client may take to send its headers
+FIRST_CONNECT: Final = 2.0  # seconds that the broker is waited for before the port is opened; then without it
 LINGER: Final = 0.5  # seconds in which clients that keep a connection are told to take another
 DRAIN_BUDGET: Final = 6.0  # with LINGER and the broker's goodbye within 10 s: a confirm takes 4 at most
 LINGERING: Final = 5.0  # seconds to read away the rest of what was refused
@@ -64,8 +66,36 @@ async def serve(settings: Settings) -> int:
     SECRETS.set(len(settings.secrets.current))
 
     connection = Connection(settings.amqp_url)
+    keeper = connection.start()
+    with suppress(TimeoutError):  # a process that joins others on a port would answer its first requests 503
+        await asyncio.wait_for(connection.begun.wait(), FIRST_CONNECT)
     ingest = Ingest(settings.secrets, Publisher(connection))
-    runner = web.AppRunner(
+    runner = runner_of(ingest)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True)
+    try:
+        await site.start()
+    except OSError as error:
+        log.error("ingest.cannot_listen", host=settings.host, port=settings.port, error=str(error))
+        await connection.close()
+        return 1
+    log.info("ingest.listening", host=settings.host, port=site.port, path=PATH)
+    # What lives from here on lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, keeper}, return_when=asyncio.FIRST_COMPLETED)
+    fault = keeper.done()  # it never ends by itself: a fault of ours, and a new process is the cure
+    if fault:
+        log.error("broker.keeper_ended", error="cancelled" if keeper.cancelled() else repr(keeper.exception()))
+    await drain(ingest, site, runner, connection)
+    return 1 if fault else 0
+
+
+def runner_of(ingest: Ingest) -> web.AppRunner:
+    """The HTTP server, with every limit that aiohttp leaves wide open set."""
+    return web.AppRunner(
         ingest.app(),
         access_log=None,
         logger=http_logger(),
@@ -74,27 +104,6 @@ async def serve(settings: Settings) -> int:
         lingering_time=LINGERING,
         shutdown_timeout=DRAIN_BUDGET,
     )
-    await runner.setup()
-    site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, reuse_port=True)
-    try:
-        await site.start()
-    except OSError as error:
-        log.error("ingest.cannot_listen", host=settings.host, port=settings.port, error=str(error))
-        return 1
-    keeper = connection.start()
-    log.info("ingest.listening", host=settings.host, port=site.port, path=PATH)
-    # What lives from here on lives as long as the process: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopping, keeper}, return_when=asyncio.FIRST_COMPLETED)
-    status = 0
-    if keeper.done():  # it never ends by itself: a fault of ours, and a new process is the cure
-        log.error("broker.keeper_ended", error=repr(keeper.exception()))
-        status = 1
-    await drain(ingest, site, runner, connection)
-    return status
 
 
 async def drain(ingest: Ingest, site: web.TCPSite, runner: web.AppRunner, connection: Connection) -> None:

@@ -63,6 +63,7 @@ class Connection:
     """`start` it, and it stays connected until `close`; `link` is what can be used now."""
 
     def __init__(self, amqp_url: str) -> None:
+        self.begun = asyncio.Event()  # set when it was connected for the first time
         self._url = amqp_url
         self._absence: Absence = "broker_away"
         self._told: Absence | None = None
@@ -121,6 +122,7 @@ class Connection:
 
     async def _use(self, link: Link) -> None:
         self.link, self._told = link, None
+        self.begun.set()
         log.info("broker.connected")
         reason = await _watch(link)
         self.link, self._absence = None, "broker_away"

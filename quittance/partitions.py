@@ -2,7 +2,7 @@
 
 inbox, waiting_facts and waiting_documents go by week and are kept for 40 days, longer than Stripe resends (30). events
 go by month and are kept for EVENTS_RETENTION_DAYS (0, the default: for ever). What has no sane time of its own lies in
-1970, that is in DEFAULT, which is never dropped.
+1970, that is in DEFAULT, and is deleted when it has been here for that long.
 """
 
 import re
@@ -49,6 +49,8 @@ INSERT INTO {name} SELECT * FROM moved;
 ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}');
 """
 DROP: Final = "DROP TABLE {name}"
+# What lies in DEFAULT, having no time of its own or one long past, is old when it has been here for long.
+EMPTY: Final = "DELETE FROM {table}_default WHERE {column} < '{oldest}' AND {arrived} < '{oldest}'"
 # Moving what lay in DEFAULT may take long; waiting for a lock may not, because everybody else then waits behind us.
 LIMITS: Final = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '2s'"
 LONG: Final = 600.0
@@ -56,18 +58,19 @@ LONG: Final = 600.0
 
 @dataclass(frozen=True)
 class Partitioned:
-    """A table partitioned by the range of `column`."""
+    """A table partitioned by the range of `column`; `arrived` says when a row came, whatever `column` holds."""
 
     table: str
     column: str
+    arrived: str
     monthly: bool
 
 
 TABLES: Final = (
-    Partitioned("events", "created", monthly=True),
-    Partitioned("inbox", "created", monthly=False),
-    Partitioned("waiting_facts", "waiting_since", monthly=False),
-    Partitioned("waiting_documents", "waiting_since", monthly=False),
+    Partitioned("events", "created", "received_at", monthly=True),
+    Partitioned("inbox", "created", "handled_at", monthly=False),
+    Partitioned("waiting_facts", "waiting_since", "waiting_since", monthly=False),
+    Partitioned("waiting_documents", "waiting_since", "waiting_since", monthly=False),
 )
 
 
@@ -132,6 +135,12 @@ async def _maintain(db: asyncpg.Connection, partitioned: Partitioned, now: datet
     for name, end in await _existing(db, partitioned.table):
         if end <= oldest:
             await _drop(db, partitioned.table, name)
+    statement = EMPTY.format(
+        table=partitioned.table, column=partitioned.column, arrived=partitioned.arrived, oldest=oldest.isoformat()
+    )
+    async with db.transaction():
+        await db.execute(LIMITS)
+        await db.execute(statement, timeout=LONG)
 
 
 async def _change(db: asyncpg.Connection, partitioned: Partitioned, period: Period) -> None:

@@ -6,10 +6,12 @@ from typing import Final
 
 from workers import archive, customers, documents, notifications, quotes
 
-WORKERS: Final[Mapping[str, ModuleType]] = MappingProxyType({
-    "archive": archive,
-    "customers": customers,
-    "documents": documents,
-    "quotes": quotes,
-    "notifications": notifications,
-})
+WORKERS: Final[Mapping[str, ModuleType]] = MappingProxyType(
+    {
+        "archive": archive,
+        "customers": customers,
+        "documents": documents,
+        "quotes": quotes,
+        "notifications": notifications,
+    }
+)

@@ -240,7 +240,7 @@ def _row(key: ObjectKey, version: int, quote_id: str, document: Document, kept: 
         document.amount_refunded,
         document.url,
         document.pdf_url,
-        document.issued_at,
+        None if kept.issued_at is None else kept.issued_at[1],
         _text(kept),
     )
 

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 import structlog
 from asyncpg import Record
+from prometheus_client import Counter
 
 from quittance.broker import Queue
 from quittance.event import Event
@@ -36,6 +37,8 @@ QUEUE: Final = Queue(NOTIFICATIONS_QUEUE, {})
 
 log = structlog.get_logger(__name__)
 
+SKIPPED: Final = Counter("quittance_mails_skipped", "Mails that nobody could be found to send to")
+
 # Each mail has a key of its own, so the second change that asks for it finds it there. Sorted by the caller: two
 # workers that insert the same keys wait for each other in one order.
 RECORD: Final = """
@@ -48,6 +51,7 @@ FROM unnest($1::text[], $2::boolean[], $3::text[], $4::integer[], $5::text[], $6
      AS due (account, livemode, quote_id, revision, kind, recipient, to_owner, message_id, paid_at,
              event_id, event_type, event_headers, event_body)
 ON CONFLICT DO NOTHING
+RETURNING quote_id, kind, state
 """
 # A skipped mail is sent once somebody is known to send it to; a refused one when an SRE replays it.
 REARM: Final = """
@@ -122,7 +126,10 @@ async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
     asked = [(intent, event.replay_id is not None) for event in events for intent in _intents(event)]
     if asked:
         asked.sort(key=lambda each: each[0][:5])
-        await db.execute(RECORD, *_columns(intent for intent, _ in asked))
+        for row in await db.fetch(RECORD, *_columns(intent for intent, _ in asked)):
+            if row["state"] == "skipped":
+                SKIPPED.inc()
+                log.warning("mail.skipped", quote_id=row["quote_id"], kind=row["kind"], detail="no owner, no MAIL_TO")
         await db.execute(REARM, *_columns((*intent[:7], replayed) for intent, replayed in asked))
         await db.execute(WAKE)
     return []

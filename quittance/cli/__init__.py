@@ -4,7 +4,7 @@ from typing import Final
 
 import typer
 
-from quittance.cli import dead_letters, dead_letters_replay, events, events_replay, init, quotes, send
+from quittance.cli import dead_letters, dead_letters_replay, doctor, events, events_replay, init, quotes, send
 
 app: Final = typer.Typer(
     name="quittance",
@@ -17,6 +17,7 @@ app: Final = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("send")(send.send)
+app.command("doctor")(doctor.doctor)
 dead_letters.app.command("replay")(dead_letters_replay.replay)
 events.app.command("replay")(events_replay.replay)
 app.add_typer(dead_letters.app, name="dead-letters")

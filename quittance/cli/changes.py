@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import msgspec
 from quittance.event import Event
 from quittance.locks import Connection
 from workers.archive import ids_in
+from workers.quote_changes import NOT_COMPARED
 
 # An event's quotes: named by it, or reached through an object that it names.
 QUOTES_OF_IDS: Final = """
@@ -25,9 +26,12 @@ SELECT DISTINCT account, livemode, quote_id FROM (
 ) AS found
 """
 CHANGES: Final = """
-SELECT change.account, change.livemode, change.quote_id, change.data::text AS data, change.changed_at
+SELECT change.data::text AS data, before.data::text AS before
 FROM unnest($1::text[], $2::boolean[], $3::text[]) AS key (account, livemode, quote_id)
 JOIN quote_status_changes AS change USING (account, livemode, quote_id)
+LEFT JOIN quote_status_changes AS before
+    ON before.account = change.account AND before.livemode = change.livemode AND before.quote_id = change.quote_id
+   AND before.sequence = change.sequence - 1
 WHERE change.cause_id = ANY ($4::text[]) AND change.changed_at >= $5
 ORDER BY change.changed_at, change.quote_id, change.sequence
 """
@@ -49,7 +53,7 @@ AFTERWARDS: Final = 0.5
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """Status changes (the data of their CRM events) and mails."""
+    """Status changes (the data of their CRM events, and what differs: `with_difference`) and mails."""
 
     status_changes: list[dict[str, Any]]
     mails: list[dict[str, Any]]
@@ -64,8 +68,19 @@ async def since(db: Connection, events: Sequence[Event], began: datetime) -> Cha
     causes = {event.id for event in events} | {event.cause.id for event in events}
     rows = await db.fetch(CHANGES, *_columns(keys), sorted(causes), began)
     mails = await db.fetch(MAILS, began, *_columns(keys))
-    changes: list[dict[str, Any]] = [msgspec.json.decode(row["data"]) for row in rows]
+    changes = [
+        with_difference(msgspec.json.decode(row["data"]), row["before"] and msgspec.json.decode(row["before"]))
+        for row in rows
+    ]
     return Changed(changes, [dict(row.items()) for row in mails])
+
+
+def with_difference(data: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The data of a CRM event, and as `changed` the names of what differs from the event before it."""
+    if before is None:
+        return data | {"changed": []}
+    compared = [name for name in data if name not in NOT_COMPARED]
+    return data | {"changed": [name for name in compared if data[name] != before.get(name)]}
 
 
 async def _passed_on(db: Connection, ids: list[str]) -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Redirected output has no width of its own; rich would cut cells at 80 columns, and nobody could grep for them.
-WIDTH_OF_A_FILE: Final = 200
+# Redirected output has no width of its own; rich would fold cells at 80 columns, and nobody could grep for them.
+WIDTH_OF_A_FILE: Final = 10_000
 
 # Payloads are shaped by whoever pays: an escape sequence in one must not reach the terminal (C0 but tab and newline, DEL,
 # C1, and the marks that turn the direction of writing round).
@@ -66,7 +66,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, number
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(clean(" ".join(cell(value).split()))) for value in row))
-    out().print(table)
+    _print_aligned(table)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
@@ -77,7 +77,16 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     for name, value in fields.items():
         if value not in (None, "", [], ()):
             table.add_row(Text(name), Text(clean(cell(value))))
-    out().print(table)
+    _print_aligned(table)
+
+
+def _print_aligned(table: Table) -> None:
+    """A table without the blanks that rich fills its last column with."""
+    console = out()
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
 
 
 def heading(text: str) -> None:

@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from quittance.broker import QUITTANCE_EVENTS, STRIPE_EVENTS
+from quittance.cli.changes import with_difference
 from quittance.cli.running import CouldNot
 from quittance.cli.workers_registry import handlers, queues
 from quittance.errors import Rejected
@@ -36,6 +37,11 @@ FROM emails WHERE event_id = ANY ($1::text[]) ORDER BY id
 CUSTOMER_REQUESTS: Final = """
 SELECT id, account, livemode, email, name, quote_id, state
 FROM customer_requests WHERE event_id = ANY ($1::text[]) ORDER BY id
+"""
+STORED: Final = """
+SELECT account, livemode, quote_id, data::text AS data FROM quotes
+JOIN unnest($1::text[], $2::boolean[], $3::text[]) AS key (account, livemode, quote_id)
+    USING (account, livemode, quote_id)
 """
 # Counted by Postgres for the transaction under way: what the handlers wrote, whatever tables that was in.
 ROWS: Final = """
@@ -75,9 +81,12 @@ class Step(msgspec.Struct, kw_only=True):
 
 
 class Preview(msgspec.Struct):
-    """All that would happen. `crm_events` are the bodies of the CRM's events, in order."""
+    """All that would happen, in order. `status_changes` say what differs (quittance.cli.changes.with_difference);
+    `crm_events` are the bodies that the CRM would get for them.
+    """
 
     steps: list[Step] = []
+    status_changes: list[dict[str, Any]] = []
     crm_events: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []  # our own events, between workers
     mails: list[dict[str, Any]] = []
@@ -117,7 +126,21 @@ async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> P
     # Compared with what is there without it: a row that is there in the same state would not be new.
     preview.mails = _news(mails, await db.fetch(MAILS, ids))
     preview.stripe_requests = _news(requests, await db.fetch(CUSTOMER_REQUESTS, ids))
+    preview.status_changes = await _differences(db, [event["data"] for event in preview.crm_events])
     return preview
+
+
+async def _differences(db: Connection, changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The changes, each compared with the one before it, the first of a quote with what the quote's row has."""
+    keys = {(data["account"], data["livemode"], data["quote_id"]) for data in changes}
+    rows = await db.fetch(STORED, *([key[place] for key in keys] for place in range(3)))
+    before = {(row["account"], row["livemode"], row["quote_id"]): msgspec.json.decode(row["data"]) for row in rows}
+    compared = []
+    for data in changes:
+        key = (data["account"], data["livemode"], data["quote_id"])
+        compared.append(with_difference(data, before.get(key)))
+        before[key] = data
+    return compared
 
 
 async def _run(db: Connection, delivery: Delivery, preview: Preview) -> list[str]:

@@ -19,7 +19,7 @@ def print_preview(preview: Preview) -> None:
             if step.after is None or step.outcome == "fails"
         ),
     )
-    print_changes([event["data"] | {"account": event["data"].get("account")} for event in preview.crm_events])
+    print_changes(preview.status_changes)
     print_mails(preview.mails)
     if preview.stripe_requests:
         output.heading("would be looked up at Stripe, and created there where unknown")
@@ -50,13 +50,13 @@ def print_preview(preview: Preview) -> None:
 
 
 def print_changes(changes: Sequence[Mapping[str, Any]]) -> None:
-    """Status changes, given the data of their CRM events."""
+    """Status changes, given the data of their CRM events and what differs in each."""
     output.heading("status changes, each told to the CRM")
     if not changes:
         output.say("none")
         return
     output.print_table(
-        ("quote", "no.", "from", "to", "due", "captured", "refunded", "lost", "anomalies", "cause"),
+        ("quote", "no.", "from", "to", "due", "captured", "refunded", "lost", "changed", "cause"),
         map(_change, changes),
         numbers=("no.", "due", "captured", "refunded", "lost"),
     )
@@ -88,7 +88,7 @@ def _change(data: Mapping[str, Any]) -> tuple[object, ...]:
         data.get("previous") or "(new)",
         data.get("status"),
         *amounts(data),
-        data.get("anomalies") or [],
+        data["changed"] if data.get("previous") else "all",
         f"{cause.get('type')} {cause.get('id')}",
     )
 

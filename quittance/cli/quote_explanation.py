@@ -34,6 +34,7 @@ NOT_COUNTED: Final = (
     "NOT COUNTED: {type} {event_id} is {state} in queue {queue} ({reason}); "
     "`quittance dead-letters replay {id} --dry-run` shows what it would do."
 )
+NO_CUSTOMER: Final = "NO CUSTOMER YET: looking it up at Stripe is {request_state}: {request_error}"
 NOT_TOLD: Final = "NOT TOLD YET: {number} for {destination}, the oldest since {since}: `quittance doctor` says why."
 OVERTAKEN: Final = (
     "The last change told was {told}; by this version's rules its facts now make it {now} ({rule}). The next event of "
@@ -134,6 +135,8 @@ def _missing(quote: Quote) -> list[str]:
     sentences = [
         NOT_COUNTED.format(**failed) for failed in quote.failed if failed["state"] in ("dead", "retrying", "replaying")
     ]
+    waiting_for = [customer for customer in quote.customers if customer["request_state"] in ("due", "refused")]
+    sentences += [NO_CUSTOMER.format(**customer) for customer in waiting_for]
     for waiting in quote.unpublished:
         since = moment(waiting["oldest"])
         sentences.append(NOT_TOLD.format(number=waiting["changes"], destination=waiting["destination"], since=since))

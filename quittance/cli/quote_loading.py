@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from quittance.cli.changes import with_difference
 from quittance.cli.selection import LIMIT_OF_ONE_QUOTE, Selection, matching
 from quittance.domain.quote import QuoteFacts
 from quittance.domain.tracked import Tracked
@@ -89,8 +90,11 @@ async def load(db: Connection, row: dict[str, Any]) -> Quote:
     )
     failed_ids = await matching(db, selection, LIMIT_OF_ONE_QUOTE)
     changes = await _rows(db, CHANGES, *key)
+    before = None
     for change in changes:
-        change["data"] = msgspec.json.decode(change["data"])
+        data = msgspec.json.decode(change["data"])
+        change["changed"] = with_difference(data, before)["changed"]
+        change["data"] = before = data
     return Quote(
         row={name: value for name, value in row.items() if name not in ("facts", "data")},
         data=msgspec.json.decode(row["data"]),

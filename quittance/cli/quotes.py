@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from quittance.cli import output, quote_loading
@@ -25,6 +24,8 @@ WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR account = $2)
 ORDER BY changed_at DESC, quote_id
 LIMIT $7
 """
+
+DOCUMENT_COLUMNS: Final = ("kind", "object_id", "number", "status", "amount", "amount_refunded", "url")
 
 app: Final = typer.Typer(help="Quotes: list, and show why one is in its state.", no_args_is_help=True)
 
@@ -187,23 +188,21 @@ def _print(quote: Quote, why: list[str]) -> None:
     output.print_table(("kind", "object", "status", "amount", "ties", "from event"), map(_fact, quote.objects.values()))
     output.heading("changes, each told to the CRM")
     output.print_table(
-        ("no.", "at", "from", "to", "label", "cause"),
+        ("no.", "at", "from", "to", "changed", "cause"),
         (
             (
                 change["sequence"],
                 change["changed_at"],
                 change["previous"] or "(new)",
                 change["status"],
-                change["label"],
+                change["changed"] if change["previous"] else "all",
                 f"{change['cause_type']} {change['cause_id']}",
             )
             for change in quote.changes
         ),
         numbers=("no.",),
     )
-    _print_section(
-        "documents", ("kind", "object_id", "number", "status", "amount", "amount_refunded", "url"), quote.documents
-    )
+    _print_section("documents", DOCUMENT_COLUMNS, [_document(row) for row in quote.documents])
     _print_section(
         "customers",
         ("session_id", "email", "stripe_customer_id", "aliases", "request_state", "request_error"),
@@ -215,17 +214,17 @@ def _print(quote: Quote, why: list[str]) -> None:
 
 def _fact(tracked: Tracked) -> tuple[object, ...]:
     ties = sorted({object_id for _, object_id in tracked.ties})
-    event = msgspec.to_builtins(tracked.key)[-1] if tracked.key is not None else None
-    return (
-        tracked.kind,
-        tracked.id,
-        tracked.status,
-        output.money(tracked.amount, tracked.currency, exponent(tracked.currency))
-        if tracked.amount is not None
-        else "",
-        ties,
-        event,
-    )
+    event = tracked.key.event_id if tracked.key is not None else None
+    amount = None
+    if tracked.amount is not None:
+        amount = output.money(tracked.amount, tracked.currency, exponent(tracked.currency))
+    return tracked.kind, tracked.id, tracked.status, amount, ties, event
+
+
+def _document(row: dict[str, Any]) -> dict[str, Any]:
+    decimals = exponent(row["currency"])
+    written = {name: output.money(row[name], row["currency"], decimals) for name in ("amount", "amount_refunded")}
+    return row | {name: text for name, text in written.items() if row[name] is not None}
 
 
 def _print_section(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from quittance.domain.customers import (
     Seniority,
     address_of,
     seniority,
+    typed,
 )
 
 
@@ -144,7 +145,7 @@ class Checkouts:
     def knows(self, session_id: Id) -> Known:
         """What a session's quote knows: what it was last told, until then what the session itself says."""
         link = self.links[session_id]
-        return self.told.get(session_id, Known(link.email, link.customer_id))
+        return self.told.get(session_id, Known(typed(link.email), link.customer_id))
 
     def depending_on(self, touched: Touched, book: AddressBook) -> set[Id]:
         """The sessions of which something else may be known, now that `touched` changed."""

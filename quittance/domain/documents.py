@@ -47,7 +47,7 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """What the document says. Amounts in minor units, null while unknown; `issued_at` in Unix seconds."""
+    """What is told of a document. Amounts in minor units, null while unknown."""
 
     kind: DocumentKind
     status: ReceiptStatus | InvoiceStatus
@@ -58,7 +58,6 @@ class Document(msgspec.Struct, frozen=True):
     amount_refunded: int | None  # null of an invoice, which does not know: its charge is refunded
     url: str | None
     pdf_url: str | None
-    issued_at: int | None
 
 
 def facts_from(seen: Seen, obj: StripeObject) -> list[Kept]:
@@ -164,7 +163,6 @@ def _receipt(kept: Kept) -> Document:
         amount_refunded=refunded,
         url=_value(kept.url),
         pdf_url=None,
-        issued_at=_value(kept.issued_at),
     )
 
 
@@ -181,7 +179,6 @@ def _invoice(kept: Kept) -> Document:
         amount_refunded=None,
         url=_value(kept.url),
         pdf_url=_value(kept.pdf_url),
-        issued_at=_value(kept.issued_at),
     )
 
 

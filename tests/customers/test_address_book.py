@@ -1,5 +1,7 @@
 """One customer per account, mode and address; who checked out what; what is none of our business."""
 
+from typing import Any
+
 import pytest
 from asyncpg.pool import Pool
 
@@ -33,7 +35,7 @@ async def test_r18_accounts_and_modes_never_meet(database: Pool) -> None:
     places = [("self", False), ("self", True), ("acct_1", False), ("acct_1", True)]
     events = []
     for number, (account, livemode) in enumerate(places):
-        place = {"account": None if account == "self" else account, "livemode": livemode}
+        place: dict[str, Any] = {"account": None if account == "self" else account, "livemode": livemode}
         events += [
             created("cus_1", "ann@example.com", at=number, **place),
             session("cs_1", f"Q-{number}", "ann@example.com", **place),
@@ -127,7 +129,7 @@ async def test_the_greatest_snapshot_of_a_session_counts(database: Pool) -> None
 async def test_an_invoice_of_ours_shows_an_address(database: Pool, shape: str) -> None:
     """INVARIANT: in every shape of the copy of the subscription's metadata."""
     metadata = {"quote_id": "Q-1"}
-    homes = {
+    homes: dict[str, dict[str, Any]] = {
         "parent": {"parent": {"subscription_details": {"metadata": metadata, "subscription": "sub_1"}}},
         "before basil": {"subscription_details": {"metadata": metadata}},
         "lines": {"lines": {"data": [{"type": "subscription", "metadata": metadata}]}},

@@ -10,7 +10,6 @@ from quittance.domain.customers import (
     LONGEST_ADDRESS,
     AddressFact,
     Alias,
-    Key,
     Link,
     customer_fact,
     known_of,
@@ -19,6 +18,7 @@ from quittance.domain.customers import (
     seniority,
     sighting,
 )
+from quittance.domain.ranks import Key
 from quittance.errors import Rejected
 
 

@@ -44,6 +44,12 @@ async def ask(client: aiohttp.ClientSession, ingress: Ingress, event_id: str = "
         )
 
 
+async def in_flight(client: aiohttp.ClientSession, ingress: Ingress, number: int) -> bool:
+    """Whether just so many events wait for their confirm."""
+    async with client.get(f"{ingress.url}/metrics") as answer:
+        return f"quittance_ingest_in_flight {number}.0\n" in await answer.text()
+
+
 def assert_refused(answer: Answer, *reasons: str, within: float) -> None:
     assert (answer.status, answer.retry_after) == (503, "5"), answer.reason
     assert answer.reason in reasons
@@ -73,7 +79,7 @@ async def test_with_the_broker_stopped_it_answers_503_at_once_and_is_ready_soon_
 
 @pytest.mark.faults
 async def test_with_the_broker_killed_in_the_middle_every_200_is_in_the_queue(
-    ingress: Ingress, client: aiohttp.ClientSession, killable_broker: BrokerControl
+    ingress: Ingress, amqp_url: str, client: aiohttp.ClientSession, killable_broker: BrokerControl
 ) -> None:
     """INVARIANT: no 200 while it is not durable."""
     accepted: set[str] = set()
@@ -105,14 +111,9 @@ async def test_with_the_broker_killed_in_the_middle_every_200_is_in_the_queue(
     ended.set()
     await asyncio.gather(*senders)
 
-    async with Broker.at(ingress_amqp(ingress)) as broker:
+    async with Broker.at(amqp_url) as broker:
         stored = {json.loads(message.body)["id"] for message in await broker.get("archive", 10**6)}
     assert accepted <= stored
-
-
-def ingress_amqp(ingress: Ingress) -> str:
-    environment = Path(f"/proc/{ingress.process.pid}/environ").read_bytes().split(b"\0")
-    return next(line for line in environment if line.startswith(b"AMQP_URL=")).decode().removeprefix("AMQP_URL=")
 
 
 @pytest.mark.faults
@@ -185,8 +186,7 @@ async def test_while_the_broker_hangs_only_so_many_wait_and_the_others_are_told_
     assert told["not_confirmed"] + told["broker_away"] == 500
     await asyncio.to_thread(ingress.await_ready)
     assert (await ask(client, ingress)).status == 200
-    async with client.get(f"{ingress.url}/metrics") as answer:
-        assert "quittance_ingest_in_flight 0.0" in await answer.text()
+    assert await in_flight(client, ingress, 0)
 
 
 async def test_a_connection_that_is_closed_under_it_costs_no_more_than_a_moment(
@@ -297,6 +297,31 @@ async def test_sigterm_under_load_answers_all_that_it_took_and_loses_nothing(
     assert ingress.lines("ingest.stopped")
 
 
+async def test_who_keeps_a_connection_is_told_that_it_ends(amqp_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, amqp_url) as ingress:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as client:
+            async with client.get(f"{ingress.url}/readyz") as answer:
+                assert answer.status == 200
+            ingress.process.terminate()
+            await eventually(lambda: ingress.lines("ingest.draining"))
+            async with client.get(f"{ingress.url}/readyz") as answer:
+                assert (answer.status, (await answer.json())["reason"]) == (503, "draining")
+            body = event_body("evt_1")
+            async with client.post(ingress.url + PATH, data=body, headers=signed(body)) as answer:
+                assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert await asyncio.to_thread(ingress.process.wait, 12) == 0
+
+
+async def test_a_new_process_accepts_its_first_request(
+    amqp_url: str, tmp_path: Path, client: aiohttp.ClientSession
+) -> None:
+    """It joins others on their port when it can publish, not before."""
+    with running(tmp_path, amqp_url, ready=False) as ingress:
+        assert (await ask(client, ingress)).status == 200
+        said = [json.loads(line)["event"] for line in ingress.text().splitlines()]
+        assert said.index("broker.connected") < said.index("ingest.listening")
+
+
 @pytest.mark.faults
 async def test_sigterm_while_the_broker_hangs_ends_within_ten_seconds(
     ingress: Ingress, client: aiohttp.ClientSession, killable_broker: BrokerControl
@@ -304,7 +329,7 @@ async def test_sigterm_while_the_broker_hangs_ends_within_ten_seconds(
     await asyncio.to_thread(killable_broker.pause)
     try:
         waiting = [asyncio.create_task(ask(client, ingress, f"evt_{number}")) for number in range(10)]
-        await asyncio.sleep(0.2)
+        await eventually(lambda: in_flight(client, ingress, 10))
         started = time.monotonic()
         ingress.process.terminate()
         assert await asyncio.to_thread(ingress.process.wait, 12) == 0

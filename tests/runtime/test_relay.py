@@ -5,7 +5,6 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from asyncpg.pool import Pool
@@ -197,12 +196,6 @@ async def test_published_and_not_deleted_repeats_the_same_id_and_bytes(
     database: Pool, amqp: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INVARIANT: a relay that dies between publish and delete costs a repetition, never another id."""
-
-    class Died(OSError):
-        pass
-
-    async def die(*_: Any) -> Any:
-        raise Died
 
     await store(database, change("Q-1", 1), change("Q-1", 2))
     channel = amqp.channel

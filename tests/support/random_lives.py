@@ -21,10 +21,13 @@ def as_event(sent: dict[str, Any]) -> Event:
 
 
 @st.composite
-def lives(draw: st.DrawFn, *, seed: int | str | None = None, published: bool = True) -> list[Event]:
+def lives(
+    draw: st.DrawFn, *, seed: int | str | None = None, published: bool = True, begins: int = 1_790_000_000
+) -> list[Event]:
     """All events of a quote in causal order, own events included."""
     number = draw(st.integers(0, 10**6)) if seed is None else seed
-    details = purchase(number, shape=draw(st.sampled_from(SHAPES)))
+    amount, shape = draw(st.integers(1_000, 40_000)), draw(st.sampled_from(SHAPES))
+    details = purchase(number, shape=shape, begins=begins, amount=amount)
     story = FullStory(details, refund_events=draw(st.sampled_from(["all", "charge_only", "refund_only"])))
     told: list[Event] = []
     if published and draw(st.booleans()):

@@ -106,7 +106,8 @@ class Consumer:
                 self._set_consuming(False)
 
     async def _consume(self, subscription: Subscription, pause: Backoff) -> None:
-        await quarantine.pass_through(self, subscription, await self._marked())
+        marks = await self._on_database(lambda db: failures.marked(db, self.queue), subscription)
+        await quarantine.pass_through(self, subscription, marks)
         await subscription.consume(PREFETCH)
         self._set_consuming(True)
         self._log.info("queue.consuming")
@@ -135,7 +136,7 @@ class Consumer:
     async def settle_alone(self, delivery: Delivery, subscription: Subscription) -> None:
         """Run one suspect, marked and committed before; the caller acks. Raises BrokerAway, Stopped."""
         event = event_in(delivery)
-        tried = await self._write_down(
+        tried = await self._on_database(
             lambda db: failures.mark(db, self.queue, event, delivery.headers, delivery.message_id), subscription
         )
         self._log.warning("event.tried_alone", event_id=event.id, returned=delivery.returned)
@@ -195,7 +196,7 @@ class Consumer:
         self._report(handled)
 
     async def _record(self, delivery: Delivery, event: Event, error: BaseException, subscription: Subscription) -> None:
-        recorded = await self._write_down(
+        recorded = await self._on_database(
             lambda db: failures.record(db, self.queue, event, delivery.headers, error, self._schedule), subscription
         )
         about = {"event_id": event.id, "type": event.type, "quote_id": failures.quote_id_in(event.body)}
@@ -208,8 +209,8 @@ class Consumer:
             metrics.RETRIED.labels(self.queue).inc()
             self._log.warning("event.retried", retry_in=round(recorded.retry_in, 3), exc_info=error, **said)
 
-    async def _write_down(self, write: Callable[[Connection], Awaitable[T]], subscription: Subscription) -> T:
-        """Write about a delivery; until that is done it may neither be tried nor acked."""
+    async def _on_database(self, write: Callable[[Connection], Awaitable[T]], subscription: Subscription) -> T:
+        """Do something apart from a batch (mark, record); until it is done, a delivery may neither be tried nor acked."""
         while True:
             try:
                 async with self._database.acquire(timeout=batch.ACQUIRE_TIMEOUT) as db:
@@ -227,10 +228,6 @@ class Consumer:
             self._log.debug("event.handled", event_id=event.id, type=event.type)
         for event in handled.duplicates:
             self._log.debug("event.duplicate", event_id=event.id, type=event.type)
-
-    async def _marked(self) -> set[tuple[str, bool, str]]:
-        async with self._database.acquire(timeout=batch.ACQUIRE_TIMEOUT) as db:
-            return await failures.marked(db, self.queue)
 
     async def _wait_for_database(
         self, subscription: Subscription | None = None, trouble: BaseException | None = None

@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from quittance import broker
 from quittance.broker import CALL_TIMEOUT, BrokerAway, calling
+from workers.runtime import probes
 
 # On a busy queue a batch that begins thin waits this long for more: a transaction for each costs more than the wait.
 LINGER: Final = 0.002
@@ -48,7 +50,7 @@ class Subscription:
 
     async def consume(self, prefetch: int) -> None:
         """Begin to take deliveries, at most `prefetch` of them unsettled; again to change that number."""
-        async with calling(CALL_TIMEOUT):
+        async with _calling():
             if self._tag is not None:
                 await self._channel.basic_cancel(self._tag)
             await self._channel.basic_qos(prefetch_count=prefetch)
@@ -81,7 +83,7 @@ class Subscription:
     async def ack(self, tag: int, *, multiple: bool) -> None:
         """Settle `tag`; with `multiple`, every lower tag too."""
         self._check()
-        async with calling(CALL_TIMEOUT):
+        async with _calling():
             await self._channel.basic_ack(tag, multiple=multiple, wait=False)
 
     async def stop(self) -> None:
@@ -89,12 +91,12 @@ class Subscription:
         self._stopped = True
         self._wake.set()
         if self._tag is not None and not self._lost:
-            async with calling(CALL_TIMEOUT):
+            async with _calling():
                 await self._channel.basic_cancel(self._tag)
 
     async def flush(self) -> None:
         """Wait until the broker has read what was sent, acks included: it answers calls of a channel in order."""
-        async with calling(CALL_TIMEOUT):
+        async with _calling():
             await self._channel.basic_qos(prefetch_count=1)
 
     @property
@@ -109,6 +111,9 @@ class Subscription:
     async def _deliver(self, message: DeliveredMessage) -> None:
         about = message.header.properties
         headers: Mapping[str, Any] = about.headers or {}
+        if probes.PROBE in headers:
+            await probes.answer(self._channel, self._queue, message)
+            return
         self._arrived.append(
             Delivery(
                 message.delivery_tag or 0,
@@ -130,6 +135,16 @@ def returned(headers: Mapping[str, Any]) -> int:
     """How often a quorum queue has had the message back; 0 where it does not say."""
     count = headers.get("x-delivery-count", 0)
     return count if isinstance(count, int) else 0
+
+
+@asynccontextmanager
+async def _calling() -> AsyncIterator[None]:
+    """As broker.calling; a queue that is gone, and a channel that the broker closed, are no reason to give up either."""
+    try:
+        async with calling(CALL_TIMEOUT):
+            yield
+    except (ChannelNotFoundEntity, ChannelPreconditionFailed) as error:
+        raise BrokerAway(f"{type(error).__name__}: {error}") from error
 
 
 @asynccontextmanager

@@ -1,0 +1,164 @@
+"""The broker: reachable, taking messages, and with the exchanges, queues and arguments of this version."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from quittance import broker
+from quittance.broker import BrokerAway, NotTaken
+from quittance.cli.doctor_bindings import check_bindings
+from quittance.cli.doctor_checks import Area, Check
+from quittance.cli.workers_registry import queues
+
+INIT: Final = "run `quittance init`: it declares what is missing and changes nothing else"
+DELETE: Final = (
+    "stop ingest and relay, let the workers empty it, delete it (`rabbitmqctl delete_queue {name}`), run `quittance init`; "
+    "an exchange is deleted by hand likewise"
+)
+LEADERLESS: Final = (
+    "start the broker's other nodes; where there are none it is lost: `rabbitmqctl delete_queue {name}`, "
+    "`quittance init`, then `quittance events replay`, or let Stripe send again what was in it"
+)
+ALARM: Final = (
+    "free memory or disk on the broker's nodes: `rabbitmqctl list_alarms` says which; Stripe sends again meanwhile"
+)
+
+# The broker blocks a connection at the first message that it sends during an alarm.
+PUBLISH_TIMEOUT: Final = 3.0
+NOWHERE: Final = "quittance.doctor.nowhere"
+BACKLOG: Final = 1_000
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """What a queue says of itself."""
+
+    messages: int
+    consumers: int
+
+
+async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
+    """All of it; each queue on a connection of its own, as one without leader takes its channel with it."""
+    area = Area("broker")
+    try:
+        async with broker.connected(url, "doctor") as connection:
+            area.ok("reachable, and the login is accepted")
+            taking = await _takes_messages(area, connection)
+            await _exchanges(area, connection)
+    except BrokerAway as error:
+        area.fault(f"not reachable: {error}", "start the broker, or mend AMQP_URL; Stripe keeps events for 3 days")
+        return area.checks
+    wanted = {name: queue.arguments() for name, queue in queues().items()}
+    wanted[broker.CRM_QUEUE] = broker.crm_queue_arguments(crm_bytes)
+    wanted[broker.DEAD_LETTERS] = broker.dead_letters_arguments()
+    found = await asyncio.gather(*(_queue(url, name, arguments) for name, arguments in wanted.items()))
+    depths = {}
+    for name, (checks, depth) in zip(wanted, found, strict=True):
+        area.checks += checks
+        if depth is not None:
+            depths[name] = depth
+    if probe and taking:
+        consumed = {name for name, depth in depths.items() if depth.consumers}
+        idle = {name for name, depth in depths.items() if not depth.consumers and not depth.messages}
+        area.checks += await check_bindings(url, queues(), consumed, idle)
+    return area.checks
+
+
+async def _takes_messages(area: Area, connection: AbstractConnection) -> bool:
+    """Publish something that goes nowhere: it comes back unless publishers are blocked."""
+    try:
+        channel = await broker.open_channel(connection, confirms=True)
+        await broker.publish(channel, "", NOWHERE, b"", broker.properties({}, "probe"), PUBLISH_TIMEOUT)
+    except NotTaken:
+        area.ok("takes messages: no alarm blocks publishers")
+        return True
+    except BrokerAway as error:
+        area.fault(f"takes no message ({error}): an alarm blocks publishers, or it hangs", ALARM)
+        return False
+    return True
+
+
+async def _exchanges(area: Area, connection: AbstractConnection) -> None:
+    missing = []
+    for name, kind in broker.EXCHANGES.items():
+        channel = await broker.open_channel(connection, confirms=False)
+        try:
+            async with broker.calling(broker.CALL_TIMEOUT):
+                await channel.exchange_declare(name, passive=True)
+            # It is there, so this declares nothing: it compares.
+            async with broker.calling(broker.CALL_TIMEOUT):
+                await channel.exchange_declare(name, exchange_type=kind, durable=True)
+        except ChannelNotFoundEntity:
+            missing.append(name)
+        except ChannelPreconditionFailed as error:
+            area.fault(f"exchange {name} differs: {error}", DELETE.format(name=name))
+    if missing:
+        area.fault(f"exchanges are missing: {', '.join(missing)}", INIT)
+    else:
+        area.ok(f"{len(broker.EXCHANGES)} exchanges are there")
+
+
+async def _queue(url: str, name: str, arguments: Mapping[str, Any]) -> tuple[list[Check], Depth | None]:
+    area = Area(f"queue {name}")
+    depth: Depth | None = None
+    try:
+        async with broker.connected(url, "doctor") as connection:
+            channel = await broker.open_channel(connection, confirms=False)
+            async with broker.calling(broker.CALL_TIMEOUT):
+                declared = await channel.queue_declare(name, passive=True)
+            depth = Depth(declared.message_count or 0, declared.consumer_count or 0)
+            # It is there, so this declares nothing: it compares the arguments.
+            async with broker.calling(broker.CALL_TIMEOUT):
+                await channel.queue_declare(name, durable=True, arguments=dict(arguments))
+        await broker.wait_for_leader(url, name)
+    except ChannelNotFoundEntity:
+        area.fault("is missing: its events go nowhere", INIT)
+    except ChannelPreconditionFailed as error:
+        area.fault(f"has other arguments: {error}", DELETE.format(name=name))
+    except BrokerAway as error:
+        area.fault(f"does not answer, so it may have no leader: {error}", LEADERLESS.format(name=name))
+        depth = None
+    if depth is not None:
+        _look_at(area, name, depth)
+    return area.checks, depth
+
+
+def _look_at(area: Area, name: str, depth: Depth) -> None:
+    waiting = f"{depth.messages:,} messages wait"
+    if name == broker.CRM_QUEUE:
+        if depth.consumers:
+            area.ok(f"the CRM is connected; {waiting}")
+        elif depth.messages:
+            area.warning(
+                f"no CRM is connected, and {waiting} for it", "connect the CRM; when it is full, the outbox waits"
+            )
+        else:
+            area.note("no CRM is connected; nothing waits for it")
+    elif not depth.consumers:
+        process = "relay" if name == broker.DEAD_LETTERS else name
+        area.fault(f"nobody consumes it; {waiting}", f"start `python -m workers {process}` (or `all`)")
+    elif name == broker.DEAD_LETTERS and depth.messages:
+        area.warning(f"{waiting} to be filed", "the relay files them within moments: look at its logs if this stays")
+    elif depth.messages > BACKLOG:
+        area.warning(f"{waiting}", f"a backlog: start more of `python -m workers {name}`, or see what it waits for")
+    else:
+        area.ok(f"{depth.consumers} consuming; {waiting}")
+
+
+async def quiet(url: str) -> set[str]:
+    """The workers' queues that hold no message now: what one of them has not handled never came to it."""
+    found = set()
+    try:
+        async with broker.connected(url, "doctor") as connection:
+            for name in queues():
+                channel = await broker.open_channel(connection, confirms=False)
+                async with broker.calling(broker.CALL_TIMEOUT):
+                    declared = await channel.queue_declare(name, passive=True)
+                if not declared.message_count:
+                    found.add(name)
+    except (BrokerAway, ChannelNotFoundEntity):
+        return found  # the queues' own checks say what is wrong
+    return found
