@@ -79,10 +79,14 @@ def unpack_rabbitmq() -> None:
         say(f"apt-get could not: {failed}")
 
 
-def why_no_rabbitmq() -> str:
+def no_rabbitmq() -> CannotStart:
     if version := outdated_rabbitmq():
-        return f"this system's packages have {version} only; a newer system, or servers of your own, will do."
-    return "see above." if apt.available() else "this system has no apt-get."
+        return CannotStart(
+            f"RabbitMQ 3.10 or later is needed, and this system's packages have {version}.\n"
+            "Set DATABASE_URL and AMQP_URL to servers of your own, or use `docker compose up`."
+        )
+    why = "see above." if apt.available() else "this system has no apt-get."
+    return cannot("RabbitMQ 3.10 or later", why, "rabbitmq-server")
 
 
 def ensure_programs() -> tuple[PostgresPrograms, RabbitPrograms]:
@@ -102,7 +106,7 @@ def ensure_programs() -> tuple[PostgresPrograms, RabbitPrograms]:
     if not postgres:
         raise cannot(f"Postgres {MINIMUM_POSTGRES} or later", "see above.", "postgresql")
     if not rabbitmq:
-        raise cannot("RabbitMQ 3.10 or later", why_no_rabbitmq(), "rabbitmq-server")
+        raise no_rabbitmq()
     return postgres, rabbitmq
 
 

@@ -24,7 +24,12 @@ def statements() -> Iterator[tuple[str, str]]:
             module = importlib.import_module(found.name)
             for name, value in vars(module).items():
                 # Maintenance of partitions names tables: those few are templates, and run by their own tests.
-                if name.isupper() and isinstance(value, str) and value.lstrip().startswith(BEGINNINGS) and "{" not in value:
+                if (
+                    name.isupper()
+                    and isinstance(value, str)
+                    and value.lstrip().startswith(BEGINNINGS)
+                    and "{" not in value
+                ):
                     yield f"{found.name}.{name}", value
 
 

@@ -33,8 +33,8 @@ MOST_IDS: Final = 500
 # "evt_1Pgc76B7WZ01zgkWwyRHS12y", "in_1…", "price_1…": Stripe's prefix, then letters and digits (test clocks and sessions
 # carry a second underscore: "cs_test_a1…"). One digit or capital at least tells an id from a word such as "card_present".
 _stripe_id = re.compile(rb'"([a-z]{2,20}_(?:(?:test|live)_)?[A-Za-z0-9]{0,200}[A-Z0-9][A-Za-z0-9]{0,200})"')
-_quote_id = re.compile(rb'"(?:quote_id|client_reference_id)"\s*:\s*"([!-~]{1,200})"')
-_api_version = re.compile(rb'"api_version"\s*:\s*"([!-~]{1,60})"')
+_quote_id = re.compile(rb'"(?:quote_id|client_reference_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
+_api_version = re.compile(rb'"api_version"\s*:\s*"([!#-\[\]-~]{1,60})"')
 
 
 async def handle(events: Sequence[Event], db: Connection) -> list[Event]:

@@ -211,7 +211,7 @@ async def _take_in(
             concerned.add(change.session_id)
             if change.link.paid_as_guest:
                 new = known is None or not known.paid_as_guest
-                guests.append(Guest(change.event, change.session_id, change.link, new))
+                guests += _alone([Guest(change.event, change.session_id, change.link, new)], checkouts, book)
         for session_id in sorted(concerned):
             link = checkouts.links[session_id]
             alias = book.alias(book.alias_id(session_id, link))
@@ -226,12 +226,17 @@ async def _take_in(
     await save_addresses(db, _changed_rows(changes, book, before.rows))
     checkouts.versions |= {one.session_id: one.version for one in said}
     await save_links(db, changed, checkouts)
-    return Recorded(said, [guest for guest in guests if _stands_alone(guest, checkouts, book)])
+    return Recorded(said, _alone(guests, checkouts, book))
 
 
-def _stands_alone(guest: Guest, checkouts: Checkouts, book: AddressBook) -> bool:
-    link = checkouts.links[guest.session_id]
-    return link.paid_as_guest and book.canonical_of(guest.session_id, link) is None
+def _alone(guests: Iterable[Guest], checkouts: Checkouts, book: AddressBook) -> list[Guest]:
+    """Those for whose address nobody stands (now: somebody may come later in the batch)."""
+    found = []
+    for guest in guests:
+        link = checkouts.links[guest.session_id]
+        if link.paid_as_guest and book.canonical_of(guest.session_id, link) is None:
+            found.append(guest)
+    return found
 
 
 def _changed_rows(changes: Iterable[Change], book: AddressBook, rows: Mapping[Id, AddressRow]) -> dict[Id, AddressRow]:

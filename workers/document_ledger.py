@@ -1,5 +1,6 @@
 """What the documents worker loads before it decides and saves afterwards, under the locks that its rules need."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -41,6 +42,9 @@ JOIN waiting_documents USING (account, livemode, object_id)
 """
 # What waited has been dropped 40 days after its arrival at the earliest, so it was created before that; a day is
 # allowed for clocks. What still waits besides is folded twice, which changes nothing.
+ARCHIVED_AFTER: Final = 39 * 86_400
+# Ids at a time: asked for many, the planner takes the index for a bad bargain and reads whole partitions.
+FEW: Final = 20
 LOAD_ARCHIVED: Final = """
 SELECT account, livemode, event_id, type, extract(epoch FROM created)::bigint AS created, body
 FROM events
@@ -164,16 +168,24 @@ async def _load(db: Connection, objects: set[ObjectKey], named_objects: set[Obje
     if wanted:
         for row in await db.fetch(LOAD_WAITING, *_columns(wanted)):
             _fold(entries[_key_of(row)], _kept.decode(row["kept"]))
-        for key, fact in await _load_archived(db, wanted):
+        for key, fact in await _load_archived(db, {key for key in wanted if _may_be_old(entries[key])}):
             _fold(entries[key], fact)
     return entries
+
+
+def _may_be_old(entry: Entry) -> bool:
+    """Whether facts of the object may have waited so long that they were dropped: not where it is younger itself."""
+    return entry.kept is None or entry.kept.subject.created < time.time() - ARCHIVED_AFTER
 
 
 async def _load_archived(db: Connection, wanted: set[ObjectKey]) -> list[tuple[ObjectKey, Kept]]:
     """The facts of `wanted` whose waiting rows may have been dropped meanwhile."""
     found = []
     object_ids = sorted({key.object_id for key in wanted})
-    for row in await db.fetch(LOAD_ARCHIVED, object_ids):
+    rows: list[Record] = []
+    for start in range(0, len(object_ids), FEW):
+        rows += await db.fetch(LOAD_ARCHIVED, object_ids[start : start + FEW])
+    for row in rows:
         event = _archived(row)
         try:
             facts = facts_of_event(event)

@@ -195,7 +195,7 @@ def show(
     if as_json:
         output.print_json(row)
         return
-    history, traceback, bytes_ = row.pop("history"), row.pop("traceback"), row.pop("body", None)
+    history, traceback, text = row.pop("history"), row.pop("traceback"), row.pop("body", None)
     headers = row.pop("headers")
     row["livemode"] = output.mode(row["livemode"])
     output.print_fields({name.replace("_", " "): value for name, value in row.items()})
@@ -208,9 +208,9 @@ def show(
     if traceback:
         output.heading("traceback")
         output.say(traceback)
-    if bytes_ is not None:
+    if text is not None:
         output.heading("body")
-        output.say(bytes_.decode(errors="replace"))
+        output.say(text)
 
 
 async def _show(url: str, id_: int) -> dict[str, Any] | None:
@@ -220,6 +220,7 @@ async def _show(url: str, id_: int) -> dict[str, Any] | None:
             return None
         found = plain(row)
         found["headers"] = json.loads(row["headers"])
+        found["body"] = output.text_of(row["body"])
         found["history"] = [plain(entry) for entry in await db.fetch(HISTORY, id_)]
         return found
 

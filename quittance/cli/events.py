@@ -114,6 +114,7 @@ async def _show(url: str, search: Search) -> dict[str, Any] | None:
         row = rows[0]
         del row["seconds"]
         row["queues"] = taking_stripe(row["type"])
+        row["body"] = output.text_of(row["body"])
         return row | await archive.fate(db, row)
 
 
@@ -157,4 +158,4 @@ def _print(row: dict[str, Any]) -> None:
         )
     if body is not None:
         output.heading("body")
-        output.say(body.decode(errors="replace"))
+        output.say(body)

@@ -52,7 +52,7 @@ def note(message: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON array or object on stdout: times as RFC 3339 in UTC, bytes as text where they are text."""
+    """One JSON array or object on stdout: times as RFC 3339 in UTC."""
     encoded = msgspec.json.encode(value, enc_hook=_plain)
     sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
     sys.stdout.flush()
@@ -145,11 +145,14 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def text_of(body: bytes) -> str:
+    """An event's bytes as text; what is no UTF-8 is written out as escapes."""
+    return body.decode(errors="backslashreplace")
+
+
 def _plain(value: object) -> object:
     if isinstance(value, UUID):
         return str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode(errors="replace")
     if isinstance(value, Mapping):
         return dict(value)
     raise NotImplementedError(type(value).__name__)

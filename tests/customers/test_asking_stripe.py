@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asyncpg.pool import Pool
@@ -15,7 +16,9 @@ from tests.fakes.stripe_api import Fault, StripeApi
 from tests.support.handling import run_handler
 from tests.support.polling import eventually
 from workers import customers
+from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 from workers.runtime.performer import Performer
+from workers.stripe_customers import Answer, Skipped, StripeCustomer
 
 SCHEDULE = (0.0, 0.0, 0.0)
 
@@ -248,6 +251,39 @@ async def test_an_attempt_whose_lease_ended_is_repeated_with_the_same_key(
     (made,) = stripe_api.customers["self", False]
     assert (await book_of(database)).checkouts == {"cs_1": ("ann@example.com", made)}
     assert len(await in_outbox(database)) == 1
+
+
+async def test_an_outcome_whose_lease_was_lost_changes_nothing(database: Pool, stripe_api: StripeApi) -> None:
+    """INVARIANT: only the holder of the claim settles: another process may have settled it differently since."""
+    await run_handler(customers, [session("cs_1", "Q-1", "ann@example.com")], database)
+    mine, theirs = uuid4(), uuid4()
+    async with database.acquire() as db:
+        (claim,) = await db.fetch(customers.CLAIM, mine, 20)
+        assert await db.fetch(customers.CLAIM, theirs, 20) == []
+        await db.execute("UPDATE customer_requests SET claimed_until = now() - interval '1 second'")
+        assert len(await db.fetch(customers.CLAIM, theirs, 20)) == 1
+        before = await request(database)
+        answer = Answer((StripeCustomer("cus_1", "ann@example.com", BEGINS),), made=True, at=BEGINS)
+        late: list[Outcome] = [
+            Done(answer),
+            Done(Skipped("no key")),
+            Refused("stripe_refused", ""),
+            Unavailable("", 5.0),
+            Failed("", 5.0),
+        ]
+        for outcome in late:
+            assert await customers.settle(claim, outcome, mine, db) == []
+    assert await request(database) == before
+    assert (await book_of(database)).aliases == {}
+
+
+async def test_a_session_is_asked_for_once(database: Pool, stripe_api: StripeApi, perform: Perform) -> None:
+    """INVARIANT: another event of a session that was paid before makes no customer of somebody deleted since."""
+    first = session("cs_1", "Q-1", "ann@example.com", at=1)
+    await run_handler(customers, [created("cus_1", "ann@example.com"), first, deleted("cus_1", at=5)], database)
+    later = session("cs_1", "Q-1", "ann@example.com", event_type="checkout.session.async_payment_succeeded", at=9)
+    await run_handler(customers, [later], database)
+    assert await perform() == 0
 
 
 async def test_being_limited_counts_no_attempt_and_waits_as_told(

@@ -1,6 +1,7 @@
 """One ingress for the tests that only talk to it; those that break something start their own."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,3 +24,10 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client without a limit of connections."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         yield session
+
+
+@pytest.fixture(name="ingress")
+def own_ingress(amqp_url: str, tmp_path: Path) -> Iterator[Ingress]:
+    """An ingress of this test's own."""
+    with ingress.running(tmp_path, amqp_url) as started:
+        yield started

@@ -102,6 +102,33 @@ class Ingress:
         return (int(received.split()[1]) if received.startswith(b"HTTP/1.") else 0), received
 
 
+class Answer:
+    """What came back, and after how long."""
+
+    def __init__(self, status: int, seconds: float, retry_after: str | None, reason: str) -> None:
+        self.status = status
+        self.seconds = seconds
+        self.retry_after = retry_after
+        self.reason = reason
+
+
+async def ask(client: aiohttp.ClientSession, ingress: Ingress, event_id: str = "evt_1") -> Answer:
+    """Post a small event, well signed."""
+    body = event_body(event_id)
+    started = time.monotonic()
+    async with client.post(ingress.url + PATH, data=body, headers=signed(body)) as answer:
+        said = await answer.json()
+        return Answer(
+            answer.status, time.monotonic() - started, answer.headers.get("Retry-After"), said.get("error", "")
+        )
+
+
+async def in_flight(client: aiohttp.ClientSession, ingress: Ingress, number: int) -> bool:
+    """Whether just so many events wait for their confirm."""
+    async with client.get(f"{ingress.url}/metrics") as answer:
+        return f"quittance_ingest_in_flight {number}.0\n" in await answer.text()
+
+
 @contextmanager
 def running(folder: Path, amqp_url: str, *, ready: bool = True, **environment: str) -> Iterator[Ingress]:
     """Start one on a free port; `ready`: wait until it can publish. Ends with the block."""

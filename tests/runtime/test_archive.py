@@ -31,7 +31,11 @@ def of(body: bytes, number: int = 1, **fields: Any) -> Event:
 async def test_an_event_is_archived_with_its_bytes_and_found_by_its_ids(database: Pool) -> None:
     await run_handler(archive, [accepted(RAW)], database)
     [row] = await database.fetch("SELECT event_id, type, api_version, body, ids, created FROM events")
-    assert (row["event_id"], row["type"], row["api_version"]) == ("evt_1A", "checkout.session.completed", "2025-03-31.basil")
+    assert (row["event_id"], row["type"], row["api_version"]) == (
+        "evt_1A",
+        "checkout.session.completed",
+        "2025-03-31.basil",
+    )
     assert row["body"] == RAW
     assert row["created"].timestamp() == 1_790_000_000
     assert sorted(row["ids"]) == sorted(["Q-2026/7", "Q-9", "evt_1A", "cs_test_a1B2", "cus_N1", "price_1Ab"])
@@ -51,7 +55,9 @@ async def test_a_re_delivery_changes_nothing_weeks_later_and_across_partitions(d
         again = [Event(**{**{f: getattr(e, f) for f in e.__struct_fields__}, "replay_id": "r"}) for e in again]
     await run_handler(archive, again, database)
     rows = await database.fetch("SELECT event_id, count(*) FROM events GROUP BY event_id ORDER BY event_id")
-    assert [tuple(row) for row in rows] == [(name, 1) for name in ("evt_0", "evt_1", "evt_2", "evt_3", "evt_4", "evt_7", "evt_9")]
+    assert [tuple(row) for row in rows] == [
+        (name, 1) for name in ("evt_0", "evt_1", "evt_2", "evt_3", "evt_4", "evt_7", "evt_9")
+    ]
 
 
 async def test_the_same_id_of_another_account_or_mode_is_another_event(database: Pool) -> None:
@@ -84,7 +90,10 @@ async def test_no_body_is_refused(database: Pool, body: bytes) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=st.binary(max_size=400) | st.recursive(st.text() | st.integers() | st.none(), st.lists).map(str).map(str.encode))
+@given(
+    body=st.binary(max_size=400)
+    | st.recursive(st.text() | st.integers() | st.none(), st.lists).map(str).map(str.encode)
+)
 def test_reading_ids_never_raises(body: bytes) -> None:
     found = archive.ids_in(of(body))
     assert all(name and " " not in name and "\x00" not in name for name in found)
@@ -92,7 +101,9 @@ def test_reading_ids_never_raises(body: bytes) -> None:
 
 
 def test_ids_are_told_from_words() -> None:
-    words = b'{"a":"card_present","b":"us_bank_account","c":"subscription_create","d":"Ch_1A","e":"pi_3AB","f":"sub_1abc"}'
+    words = (
+        b'{"a":"card_present","b":"us_bank_account","c":"subscription_create","d":"Ch_1A","e":"pi_3AB","f":"sub_1abc"}'
+    )
     assert archive.ids_in(of(words)) == ["pi_3AB", "sub_1abc"]
 
 

@@ -44,7 +44,13 @@ async def is_ready(port: int, wanted: int = 200) -> bool:
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python -m workers arguments…` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "workers", *arguments], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=30
+        [sys.executable, "-m", "workers", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        timeout=30,
     )
 
 

@@ -60,9 +60,7 @@ async def test_a_handled_event_is_in_inbox_and_outbox_and_acked(
     inbox = await database.fetch("SELECT queue, event_id FROM inbox ORDER BY event_id")
     assert [tuple(row) for row in inbox] == [("quotes", "evt_1"), ("quotes", "evt_2")]
     outbox = await database.fetch("SELECT destination, exchange, routing_key, event_id FROM outbox")
-    assert [tuple(row) for row in outbox] == [
-        ("quittance", "quittance.events", "customer.changed", "told:evt_1")
-    ]
+    assert [tuple(row) for row in outbox] == [("quittance", "quittance.events", "customer.changed", "told:evt_1")]
 
 
 async def effects_are(effects: Effects, wanted: list[str]) -> bool:
@@ -231,7 +229,9 @@ async def test_a_message_that_is_none_of_ours_is_dead_and_holds_nobody_back(
     assert await amqp.get("quotes") == []
 
 
-async def test_an_id_with_nul_can_be_handled(database: Pool, amqp: Broker, consuming: Consuming, effects: Effects) -> None:
+async def test_an_id_with_nul_can_be_handled(
+    database: Pool, amqp: Broker, consuming: Consuming, effects: Effects
+) -> None:
     await amqp.publish(event("a\x00b"))
     async with consuming():
         await eventually(lambda: effects_are(effects, ["evt_a\\x00b"]))

@@ -1,5 +1,6 @@
 """Partitions: made ahead, filled from DEFAULT, dropped when all of it is old."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 from asyncpg.pool import Pool
@@ -23,14 +24,16 @@ def test_weeks_begin_on_monday_and_months_on_the_first() -> None:
     assert Period.of(moment, monthly=False) == Period(
         datetime(2026, 12, 28, tzinfo=UTC), datetime(2027, 1, 4, tzinfo=UTC)
     )
-    assert Period.of(moment, monthly=True) == Period(datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+    assert Period.of(moment, monthly=True) == Period(
+        datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    )
 
 
 def test_periods_leave_no_gap_and_reach_from_the_oldest_resend_to_weeks_ahead() -> None:
     now = datetime(2026, 2, 28, 12, tzinfo=UTC)
     for monthly in (True, False):
         found = list(periods(now, monthly=monthly))
-        assert all(one.end == next_one.start for one, next_one in zip(found, found[1:], strict=False))
+        assert all(one.end == next_one.start for one, next_one in itertools.pairwise(found))
         assert found[0].start <= now - timedelta(days=30)
         assert found[-1].end >= now + timedelta(days=42)
 
@@ -60,7 +63,9 @@ async def test_a_partition_is_dropped_when_its_end_is_old_enough_and_default_nev
 ) -> None:
     now = datetime.now(UTC)
     await run_handler(archive, [event(1), accepted({"id": "evt_0", "type": "t", "data": {}})], database)
-    await database.execute("INSERT INTO inbox VALUES ('epoch', 'q', 'self', false, 'evt_old', now() - interval '41 days')")
+    await database.execute(
+        "INSERT INTO inbox VALUES ('epoch', 'q', 'self', false, 'evt_old', now() - interval '41 days')"
+    )
     for days in (41, 48, 90):
         period = Period.of(now - timedelta(days=days), monthly=False)
         name, start, end = period.name("inbox"), period.start.isoformat(), period.end.isoformat()
@@ -71,8 +76,8 @@ async def test_a_partition_is_dropped_when_its_end_is_old_enough_and_default_nev
     left = await names(database, "inbox")
     for name in left:
         if name != "inbox_default":
-            end = datetime.strptime(name.removeprefix("inbox_"), "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=7)
-            assert end > now - timedelta(days=40)
+            begins = datetime.strptime(name.removeprefix("inbox_"), "%Y%m%d").replace(tzinfo=UTC)
+            assert begins + timedelta(days=7) > now - timedelta(days=40)
     assert "inbox_default" in left
     assert Period.of(now - timedelta(days=90), monthly=False).name("inbox") not in left
     assert await database.fetchval("SELECT count(*) FROM events_default") == 2, "no retention is set"

@@ -73,6 +73,7 @@ async def perform(claim: asyncpg.Record, world: Outside) -> Outcome:
 
 
 async def settle(claim: asyncpg.Record, outcome: Outcome, token: UUID, db: Connection) -> list[Event]:
+    told: tuple[str, int, str, float]
     match outcome:
         case Done():
             told = ("done", 0, "", 0.0)
@@ -80,8 +81,8 @@ async def settle(claim: asyncpg.Record, outcome: Outcome, token: UUID, db: Conne
             told = ("refused", 0, detail, 0.0)
         case Unavailable(detail, pause):
             told = ("due", 0, detail, pause or 0.0)
-        case Failed(detail, pause):
-            told = ("due", 1, detail, pause)
+        case Failed():
+            told = ("due", 1, outcome.detail, outcome.retry_in)
     if await db.fetchval(SETTLE, claim["id"], token, *told) is None or told[0] != "done":
         return []
     because = event(claim["id"])

@@ -111,7 +111,9 @@ async def test_each_quote_keeps_its_order_and_nothing_is_missing(database: Pool,
     assert arrived == {f"Q-{n}": list(range(1, 61)) for n in range(30)}
 
 
-async def test_two_relays_share_and_keep_the_order(database: Pool, amqp: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_relays_share_and_keep_the_order(
+    database: Pool, amqp: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """INVARIANT: what one relay has published and deleted, another never publishes again.
 
     Broken by a claim and a read in one statement: its snapshot is older than the lock.
@@ -196,7 +198,6 @@ async def test_published_and_not_deleted_repeats_the_same_id_and_bytes(
     database: Pool, amqp: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INVARIANT: a relay that dies between publish and delete costs a repetition, never another id."""
-
     await store(database, change("Q-1", 1), change("Q-1", 2))
     channel = amqp.channel
     async with database.acquire() as db:

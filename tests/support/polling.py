@@ -1,15 +1,21 @@
 """Waiting for something to become true, with a deadline; never a sleep of a guessed length."""
 
+# ruff: noqa: ASYNC109 - the deadline is what this is for
+
 import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.0, every: float = 0.02) -> T:  # noqa: ASYNC109
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], timeout: float = ..., every: float = ...) -> T: ...
+@overload
+async def eventually(check: Callable[[], T], timeout: float = ..., every: float = ...) -> T: ...
+async def eventually(check: Callable[[], Any], timeout: float = 10.0, every: float = 0.02) -> Any:
     """The first true result of `check`, which may be async, or may raise AssertionError for "not yet".
 
     Raises AssertionError with what was seen last, when `timeout` seconds have passed.
@@ -19,7 +25,7 @@ async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.
         seen: object
         try:
             result = check()
-            value: T = await result if inspect.isawaitable(result) else result
+            value = await result if inspect.isawaitable(result) else result
             if value:
                 return value
             seen = value

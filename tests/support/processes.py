@@ -104,9 +104,7 @@ async def _read(running: Program) -> None:
 @asynccontextmanager
 async def workers(*names: str, database_url: str, amqp_url: str, **environment: str) -> AsyncIterator[Program]:
     """`python -m workers names…`, begun but not waited for: `await it.logged("queue.consuming")` does that."""
-    async with program(
-        "-m", "workers", *names, DATABASE_URL=database_url, AMQP_URL=amqp_url, **environment
-    ) as running:
+    async with program("-m", "workers", *names, DATABASE_URL=database_url, AMQP_URL=amqp_url, **environment) as running:
         yield running
 
 

@@ -1,6 +1,7 @@
 """Stripe's side of a webhook: signs, posts, and sends again whatever was not answered 200."""
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine, Iterable
@@ -11,6 +12,7 @@ import aiohttp
 
 from dev.stripe_events import SIGNATURE_HEADER, sign
 from quittance.event import Event
+from tests.support.polling import eventually
 from tests.support.system import SECRET
 
 ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=15)
@@ -20,13 +22,17 @@ PAUSE = 0.05
 
 @dataclass
 class Stripe:
-    """A sender. `accepted`: how often each event got a 200; `troubles`: what else was answered (0: nothing)."""
+    """A sender. `accepted`: how often each event got a 200; `troubles`: what else was answered (0: nothing).
+
+    No more than `limit` are taken until it is raised.
+    """
 
     url: str
     accepted: Counter[str] = field(default_factory=Counter)
     types: dict[str, str] = field(default_factory=dict)
     troubles: Counter[int] = field(default_factory=Counter)
     since: float = 0.0
+    limit: float = math.inf
 
     @property
     def taken(self) -> int:
@@ -64,6 +70,9 @@ class Stripe:
 
     async def _lane(self, todo: deque[Event], session: aiohttp.ClientSession, patience: float) -> None:
         while todo:
+            await eventually(lambda: self.taken < self.limit, timeout=patience)
+            if not todo:
+                return
             event = todo.popleft()
             self.types[event.id] = event.type
             while (status := await self._post(session, event.body)) != 200:
