@@ -16,6 +16,9 @@ from quittance import locks
 
 Connection = locks.Connection
 
+# What acquiring a connection, or anything on one, may raise when Postgres is away or refuses (TimeoutError is an OSError).
+DATABASE_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 # Beside the packages in a checkout and in the image alike (pyproject.toml, force-include).
 SCHEMA_FILE: Final = Path(__file__).resolve().parent.parent / "schema.sql"
 
@@ -96,7 +99,7 @@ async def close(db: asyncpg.Connection) -> None:
     """Close a connection that may be dead already, within seconds."""
     try:
         await db.close(timeout=2)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except DATABASE_ERRORS:
         db.terminate()
 
 

@@ -104,13 +104,15 @@ def take(entries: Entries, account: str, livemode: bool, facts: Iterable[Kept]) 
 
 def name(entries: Entries, account: str, livemode: bool, named: Named) -> list[Change]:
     """Give the quote the objects that it names, and take from it what it names no more; what has to be told of it."""
+    scope = (account, livemode)
+    held = {key for key, entry in entries.items() if named.quote_id in entry.owners and key[:2] == scope}
+    asked = {ObjectKey(account, livemode, object_id) for object_id in named.object_ids}
     changes = []
-    for key, entry in sorted(entries.items()):
-        if (key.account, key.livemode) != (account, livemode):
-            continue
-        if key.object_id in named.object_ids:
-            entry.owners[named.quote_id] = named.version
-        elif entry.owners.pop(named.quote_id, None) is None:
-            continue
-        changes += entry.changes(key)
+    for key in sorted(held | asked):
+        owners = entries[key].owners
+        if key in asked:
+            owners[named.quote_id] = named.version
+        else:
+            del owners[named.quote_id]
+        changes += entries[key].changes(key)
     return changes

@@ -142,7 +142,6 @@ async def test_a_preview_of_a_first_payment_shows_statuses_mails_and_what_stripe
     before = await _state(database)
     preview = (await cli("events", "replay", "--quote", "Q-first", "--dry-run", "--json")).ok().json
     assert await _state(database) == before
-    print(preview)
     assert preview["status_changes"][-1]["status"] == "paid"
     assert preview["status_changes"][-1]["documents"]
     assert {step["outcome"] for step in preview["steps"]} == {"handled"}

@@ -195,7 +195,8 @@ KEY = ObjectKey("self", False, "ch_1")
 
 def told_in_the_end(steps: list[Named | Kept]) -> tuple[tuple[str, Document] | None, list[Change]]:
     """Namings and facts as they come, an older naming passed over as the worker does; what was told, last and ever."""
-    entries, newest, changes = {KEY: Entry()}, dict[str, int](), list[Change]()
+    entries = {KEY: Entry(), ObjectKey("self", False, "ch_2"): Entry()}
+    newest, changes = dict[str, int](), list[Change]()
     for step in steps:
         if isinstance(step, Kept):
             changes += take(entries, "self", False, [step])

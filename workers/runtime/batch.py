@@ -9,7 +9,7 @@ import asyncpg
 from asyncpg.pool import Pool
 
 from quittance import outbox
-from quittance.database import CONNECT_TIMEOUT, Connection
+from quittance.database import CONNECT_TIMEOUT, DATABASE_ERRORS, Connection
 from quittance.event import Event
 from workers.runtime import failures, inbox
 
@@ -40,7 +40,7 @@ async def run(database: Database, queue: str, handle: Handler, events: Sequence[
     """
     try:
         db = await database.acquire(timeout=ACQUIRE_TIMEOUT)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise Lost(f"{type(error).__name__}: {error}") from error
     try:
         async with db.transaction():
@@ -51,7 +51,7 @@ async def run(database: Database, queue: str, handle: Handler, events: Sequence[
             raise Lost(f"{type(error).__name__}: {error}") from error
         raise
     finally:
-        with suppress(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        with suppress(*DATABASE_ERRORS):
             await database.release(db, timeout=ACQUIRE_TIMEOUT)
 
 

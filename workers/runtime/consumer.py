@@ -23,6 +23,7 @@ one by one, so a handler has no effect but through `db`.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
@@ -31,7 +32,7 @@ import asyncpg
 import structlog
 
 from quittance.broker import BrokerAway, Queue
-from quittance.database import Connection
+from quittance.database import DATABASE_ERRORS, Connection
 from quittance.errors import Rejected
 from quittance.event import Event, from_message
 from workers.runtime import batch, failures, metrics, quarantine
@@ -201,13 +202,14 @@ class Consumer:
         )
         about = {"event_id": event.id, "type": event.type, "quote_id": failures.quote_id_in(event.body)}
         reason = error.reason if isinstance(error, Rejected) else "handler_failed"
-        said = {"error": type(error).__name__, "attempts": recorded.attempts, **about}
+        # What the error says may hold pieces of a payload: that is for failed_deliveries, never for the log.
+        said = {"error": failures.place(error), "attempts": recorded.attempts, **about}
         if recorded.retry_in is None:
             metrics.DEAD.labels(self.queue, reason).inc()
-            self._log.error("event.dead_lettered", reason=reason, exc_info=error, **said)
+            self._log.error("event.dead_lettered", reason=reason, **said)
         else:
             metrics.RETRIED.labels(self.queue).inc()
-            self._log.warning("event.retried", retry_in=round(recorded.retry_in, 3), exc_info=error, **said)
+            self._log.warning("event.retried", retry_in=round(recorded.retry_in, 3), **said)
 
     async def _on_database(self, write: Callable[[Connection], Awaitable[T]], subscription: Subscription) -> T:
         """Do something apart from a batch (mark, record); until it is done, a delivery may neither be tried nor acked."""
@@ -215,19 +217,20 @@ class Consumer:
             try:
                 async with self._database.acquire(timeout=batch.ACQUIRE_TIMEOUT) as db:
                     return await write(db)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as trouble:
+            except DATABASE_ERRORS as trouble:
                 await self._wait_for_database(subscription, trouble)
 
     def _report(self, handled: batch.Handled) -> None:
         metrics.BATCH.labels(self.queue).observe(len(handled.fresh) + len(handled.duplicates))
         metrics.HANDLED.labels(self.queue).inc(len(handled.fresh))
         metrics.DUPLICATES.labels(self.queue).inc(len(handled.duplicates))
-        now = time.time()
+        now, lag = time.time(), metrics.HANDLED_LAG.labels(self.queue)
         for event in handled.fresh:
-            metrics.HANDLED_LAG.labels(self.queue).observe(max(0.0, now - event.received_at))
-            self._log.debug("event.handled", event_id=event.id, type=event.type)
-        for event in handled.duplicates:
-            self._log.debug("event.duplicate", event_id=event.id, type=event.type)
+            lag.observe(max(0.0, now - event.received_at))
+        if self._log.is_enabled_for(logging.DEBUG):
+            for name, events in (("event.handled", handled.fresh), ("event.duplicate", handled.duplicates)):
+                for event in events:
+                    self._log.debug(name, event_id=event.id, type=event.type, quote_id=failures.quote_id_in(event.body))
 
     async def _wait_for_database(
         self, subscription: Subscription | None = None, trouble: BaseException | None = None
@@ -237,6 +240,9 @@ class Consumer:
         if trouble is not None:
             self._log.warning("database.away", error=f"{type(trouble).__name__}: {trouble}")
             self._set_consuming(False)
+            if isinstance(trouble, asyncpg.ReadOnlySQLTransactionError):
+                # A primary that has become a standby would keep our connections for ever.
+                await self._database.expire_connections()
             await pause.wait(self._stopping)
         while not self._stopping.is_set():
             if subscription is not None and subscription.lost:
@@ -244,7 +250,7 @@ class Consumer:
             try:
                 async with self._database.acquire(timeout=batch.ACQUIRE_TIMEOUT) as db:
                     await db.execute(PROBE, timeout=batch.ACQUIRE_TIMEOUT)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 trouble = error
                 self._log.info("database.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)

@@ -9,11 +9,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-import asyncpg
 import structlog
 
 from quittance.broker import DEAD_LETTERS, BrokerAway
-from quittance.database import Connection
+from quittance.database import DATABASE_ERRORS, Connection
 from workers.runtime import batch, failures, metrics
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import Database
@@ -46,7 +45,7 @@ async def consume(database: Database, amqp_url: str, stopping: asyncio.Event) ->
                         await file(db, taken[0])
                     await subscription.ack(taken[0].tag, multiple=True)
                     pause.reset()
-        except (BrokerAway, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (BrokerAway, *DATABASE_ERRORS) as error:
             # Unsettled, it comes again: this queue gives nothing up.
             log.warning("dead_letters.away", error=f"{type(error).__name__}: {error}")
             await pause.wait(stopping)

@@ -196,11 +196,14 @@ def quote_id_in(body: bytes) -> str | None:
 
 def fingerprint(reason: Reason, error: BaseException) -> str:
     """Groups failures of one cause: the reason, the exception's class, and the innermost place in our own code."""
-    place = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith(OUR_CODE):
-            place = f"{Path(frame.filename).name}:{frame.name}"
-    return blake2b(f"{reason}/{type(error).__name__}/{place}".encode(), digest_size=6).hexdigest()
+    return blake2b(f"{reason}/{place(error)}".encode(), digest_size=6).hexdigest()
+
+
+def place(error: BaseException) -> str:
+    """An exception's class, and the innermost place in our own code that it came through: `ValueError quotes.py:_fold`."""
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(OUR_CODE)]
+    where = f" {Path(ours[-1].filename).name}:{ours[-1].name}" if ours else ""
+    return type(error).__name__ + where
 
 
 def storable(text: str, limit: int) -> str:

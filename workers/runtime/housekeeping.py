@@ -3,10 +3,10 @@
 import asyncio
 from typing import Final
 
-import asyncpg
 import structlog
 
 from quittance import partitions
+from quittance.database import DATABASE_ERRORS
 from workers.runtime import metrics
 from workers.runtime.backoff import pause_unless
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
@@ -29,7 +29,7 @@ async def keep_partitions(url: str, events_retention_days: int, stopping: asynci
     while not stopping.is_set():
         try:
             await partitions.maintain(url, events_retention_days)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             log.warning("partitions.postponed", error=f"{type(error).__name__}: {error}")
         await pause_unless(stopping, PARTITIONS_EVERY)
 
@@ -40,7 +40,7 @@ async def keep_gauges(database: Database, stopping: asyncio.Event) -> None:
         try:
             async with database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
                 rows = await db.fetch(DEPTH)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             log.debug("gauges.postponed", error=f"{type(error).__name__}: {error}")
         else:
             found = {row["destination"]: row for row in rows}

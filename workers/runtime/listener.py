@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import asyncpg
 import structlog
 
-from quittance.database import close, connect, on_notify
+from quittance.database import DATABASE_ERRORS, close, connect, on_notify
 from workers.runtime.backoff import Backoff, pause_unless
 
 log = structlog.get_logger(__name__)
@@ -25,7 +24,7 @@ async def listen(url: str, wakes: Mapping[str, Sequence[Callable[[], None]]], st
     while not stopping.is_set():
         try:
             db = await connect(url, "listener")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             log.info("listener.away", error=f"{type(error).__name__}: {error}")
             await pause.wait(stopping)
             continue
@@ -38,7 +37,7 @@ async def listen(url: str, wakes: Mapping[str, Sequence[Callable[[], None]]], st
             while not stopping.is_set():
                 await db.execute(PROBE)
                 await pause_unless(stopping, PROBE_EVERY)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             log.info("listener.away", error=f"{type(error).__name__}: {error}")
             await pause.wait(stopping)
         finally:

@@ -6,6 +6,7 @@ left alone (workers/runtime/breaker.py), no attempt is counted, and everything e
 """
 
 import asyncio
+import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable
@@ -19,7 +20,7 @@ import structlog
 
 from quittance import outbox
 from quittance.broker import Queue
-from quittance.database import Connection
+from quittance.database import DATABASE_ERRORS, Connection
 from quittance.errors import Rejected
 from quittance.event import Event, decode_envelope, event_of, from_message
 from workers.runtime import failures, metrics
@@ -62,6 +63,14 @@ class Performs(Protocol):
         """Record the outcome, if the claim's token still holds."""
 
 
+_address = re.compile(r"[^\s<>@\"']+@[^\s<>@\"']+")
+
+
+def redacted(detail: str) -> str:
+    """What the outside said, for the log: short, and without addresses, which mail servers like to repeat."""
+    return _address.sub("…", detail)[:200]
+
+
 class NotArchived(Exception):
     """The event behind a refused intent is not in the archive yet; the lease runs out, and it is asked again."""
 
@@ -97,7 +106,7 @@ class Performer:
                 self.busy_since = time.monotonic()
                 try:
                     performed = await self.perform_due(outside)
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, NotArchived) as error:
+                except (*DATABASE_ERRORS, NotArchived) as error:
                     self.ready = False
                     self._log.warning("performer.away", error=f"{type(error).__name__}: {error}")
                     await pause.wait(self._stopping)
@@ -150,14 +159,19 @@ class Performer:
         except TimeoutError:
             return Unavailable(f"no answer within {PERFORM_TIMEOUT:g} s")
         except Exception as error:  # noqa: BLE001 - a mistake in one attempt is an attempt that failed, not the loop's end
-            self._log.warning("attempt.raised", event_id=claim["event_id"], exc_info=error)
+            self._log.warning("attempt.raised", event_id=claim["event_id"], error=failures.place(error))
             return Failed(f"{type(error).__name__}: {error}")
 
     def _judge(self, outcome: Outcome, claim: asyncpg.Record, breaker: Breaker) -> Outcome:
         """What the outcome means for the breaker and the schedule, with its pause filled in."""
         if isinstance(outcome, Unavailable):
             pause = breaker.fail(outcome.retry_after)
-            self._log.warning("destination.unavailable", event_id=claim["event_id"], detail=outcome.detail, pause=pause)
+            self._log.warning(
+                "destination.unavailable",
+                event_id=claim["event_id"],
+                detail=redacted(outcome.detail),
+                pause=round(pause, 3),
+            )
             return Unavailable(outcome.detail, pause)
         breaker.succeed()
         if not isinstance(outcome, Failed):
@@ -167,7 +181,11 @@ class Performer:
         if retry_in is None:
             return Refused("handler_failed", outcome.detail)
         self._log.warning(
-            "attempt.failed", event_id=claim["event_id"], attempts=attempts, retry_in=retry_in, detail=outcome.detail
+            "attempt.failed",
+            event_id=claim["event_id"],
+            attempts=attempts,
+            retry_in=round(retry_in, 3),
+            detail=redacted(outcome.detail),
         )
         return Failed(outcome.detail, retry_in)
 
@@ -187,7 +205,9 @@ class Performer:
         error = Rejected(refused.reason, refused.detail)
         await failures.record(db, self.queue, event, headers, error, self._schedule)
         metrics.DEAD.labels(self.queue, refused.reason).inc()
-        self._log.error("event.dead_lettered", event_id=event.id, reason=refused.reason, detail=refused.detail)
+        self._log.error(
+            "event.dead_lettered", event_id=event.id, reason=refused.reason, detail=redacted(refused.detail)
+        )
 
     async def _event_behind(self, db: Connection, claim: asyncpg.Record) -> tuple[Event, dict[str, Any]]:
         """The event that the intent came of, to be kept, and replayed, as it was delivered."""

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from types import ModuleType
 from typing import Any, Final
 
-import asyncpg
 import structlog
 
 from quittance import database
@@ -121,7 +120,7 @@ async def _close(pool: Database) -> None:
     try:
         async with asyncio.timeout(3):
             await pool.close()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except database.DATABASE_ERRORS:
         pool.terminate()
 
 

@@ -41,6 +41,8 @@ async def pass_through(consumer: Settles, subscription: Subscription, marks: set
         else:
             await consumer.settle(taken, subscription, multiple=False)
     for delivery in held:
+        if subscription.stopped:
+            return
         await consumer.settle([delivery], subscription, multiple=False)
 
 

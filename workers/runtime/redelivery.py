@@ -10,7 +10,7 @@ from aiormq.abc import AbstractChannel
 
 from quittance import broker
 from quittance.broker import BrokerAway, NotTaken
-from quittance.database import Connection
+from quittance.database import DATABASE_ERRORS, Connection
 from workers.runtime import failures, metrics
 from workers.runtime.backoff import Backoff, pause_unless
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
@@ -47,7 +47,7 @@ async def run(database: Database, amqp_url: str, stopping: asyncio.Event) -> Non
                         sent = await send_due(db, channel)
                     pause.reset()
                     await pause_unless(stopping, PAUSE if sent else 4 * PAUSE)
-        except (BrokerAway, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (BrokerAway, *DATABASE_ERRORS) as error:
             log.warning("redelivery.away", error=f"{type(error).__name__}: {error}")
             await pause.wait(stopping)
 

@@ -26,7 +26,7 @@ from aiormq.abc import AbstractChannel
 
 from quittance import broker
 from quittance.broker import BrokerAway, NotTaken
-from quittance.database import Connection
+from quittance.database import DATABASE_ERRORS, Connection
 from quittance.outbox import BUCKETS, STATUS_CHANGED
 from workers.runtime import metrics
 from workers.runtime.backoff import Backoff
@@ -96,11 +96,7 @@ class Relay:
                     channel = await broker.open_channel(connection, confirms=True)
                     self.ready = True
                     await self._publish_all(channel, pause)
-            except NotTaken as error:
-                # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
-                self._log.warning("outbox.refused", error=str(error))
-                await pause.wait(self._stopping)
-            except (BrokerAway, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (BrokerAway, *DATABASE_ERRORS) as error:
                 self._log.warning("outbox.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)
             finally:
@@ -114,6 +110,11 @@ class Relay:
             try:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
                     published = await publish_claim(db, channel, self.destination)
+            except NotTaken as error:
+                # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
+                self._log.warning("outbox.refused", error=str(error))
+                await pause.wait(self._stopping)
+                continue
             finally:
                 self.busy_since = None
             pause.reset()

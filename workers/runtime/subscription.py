@@ -49,7 +49,9 @@ class Subscription:
         channel.on_consumer_cancel_callbacks.add(self._on_closing)
 
     async def consume(self, prefetch: int) -> None:
-        """Begin to take deliveries, at most `prefetch` of them unsettled; again to change that number."""
+        """Begin to take deliveries, at most `prefetch` of them unsettled; again to change that number. Not once stopped."""
+        if self._stopped:
+            return
         async with _calling():
             if self._tag is not None:
                 await self._channel.basic_cancel(self._tag)
@@ -98,6 +100,11 @@ class Subscription:
         """Wait until the broker has read what was sent, acks included: it answers calls of a channel in order."""
         async with _calling():
             await self._channel.basic_qos(prefetch_count=1)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing new may be begun."""
+        return self._stopped
 
     @property
     def lost(self) -> bool:
