@@ -122,12 +122,14 @@ async def _record(changes: Sequence[Change], reach: Reach, db: Connection) -> Re
         checkouts.put(session_id, link)
         if told is not None:
             checkouts.told[session_id], checkouts.versions[session_id] = told
-    return await _take_in(changes, book, checkouts, _Before(aliases, rows), db)
-
-
-class _Before(NamedTuple):
-    aliases: Mapping[Id, Alias]
-    rows: Mapping[Id, AddressRow]
+    taken = take_in(changes, book, checkouts)
+    drawn = await db.fetch(DRAW_VERSIONS, len(taken.told)) if taken.told else []
+    told = [Told(*what, row["version"]) for what, row in zip(taken.told, drawn, strict=True)]
+    checkouts.versions |= {one.session_id: one.version for one in told}
+    await save_aliases(db, book.changed_since(aliases))
+    await save_addresses(db, _changed_rows(changes, book, rows))
+    await save_links(db, taken.sessions, checkouts)
+    return Recorded(told, taken.guests)
 
 
 def _reach_of(changes: Iterable[Change]) -> Reach:
@@ -194,12 +196,19 @@ def _concerned(
     return found
 
 
-async def _take_in(
-    changes: Sequence[Change], book: AddressBook, checkouts: Checkouts, before: _Before, db: Connection
-) -> Recorded:
+class Taken(NamedTuple):
+    """What came of taking in changes: who must be told what, who is without a customer, which sessions' rows differ."""
+
+    told: list[tuple[Event, Id, Link, Known]]
+    guests: list[Guest]
+    sessions: set[Id]
+
+
+def take_in(changes: Iterable[Change], book: AddressBook, checkouts: Checkouts) -> Taken:
+    """Take in changes, in order, where everything that they touch is loaded. Each difference is told with its event."""
     told: list[tuple[Event, Id, Link, Known]] = []
     guests: list[Guest] = []
-    changed: set[Id] = set()
+    sessions: set[Id] = set()
     for change in changes:
         concerned: set[Id] = set()
         for fact in change.facts:
@@ -207,7 +216,7 @@ async def _take_in(
         if change.session_id is not None and change.link is not None:
             known = checkouts.links.get(change.session_id)
             if checkouts.take(change.session_id, change.link):
-                changed.add(change.session_id)
+                sessions.add(change.session_id)
             concerned.add(change.session_id)
             if change.link.paid_as_guest:
                 new = known is None or not known.paid_as_guest
@@ -218,15 +227,9 @@ async def _take_in(
             now = known_of(link, alias, book.canonical_of(session_id, link))
             if now != checkouts.knows(session_id):
                 checkouts.told[session_id] = now
-                changed.add(session_id)
+                sessions.add(session_id)
                 told.append((change.event, session_id, link, now))
-    drawn = await db.fetch(DRAW_VERSIONS, len(told)) if told else []
-    said = [Told(*what, row["version"]) for what, row in zip(told, drawn, strict=True)]
-    await save_aliases(db, book.changed_since(before.aliases))
-    await save_addresses(db, _changed_rows(changes, book, before.rows))
-    checkouts.versions |= {one.session_id: one.version for one in said}
-    await save_links(db, changed, checkouts)
-    return Recorded(said, _alone(guests, checkouts, book))
+    return Taken(told, _alone(guests, checkouts, book), sessions)
 
 
 def _alone(guests: Iterable[Guest], checkouts: Checkouts, book: AddressBook) -> list[Guest]:

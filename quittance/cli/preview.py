@@ -28,7 +28,7 @@ from workers.runtime import batch
 LIMIT: Final = 200
 
 # A handler that answers its own answer for ever would be a bug; a preview ends all the same.
-MOST_STEPS: Final = 1_000
+MOST_STEPS: Final = 10_000
 
 MAILS: Final = """
 SELECT id, account, livemode, quote_id, revision, kind, recipient, subject, state
@@ -104,7 +104,7 @@ class _Undo(Exception):
 
 
 async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> Preview:
-    """Run `deliveries` in order, with all that follows from each, and roll everything back.
+    """Run `deliveries` in order, and all that follows from them, and roll everything back.
 
     Raises CouldNot where a worker holds what it needs for too long.
     """
@@ -114,8 +114,7 @@ async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> P
     ids: list[str] = []
     try:
         async with db.transaction():
-            for delivery in deliveries:
-                ids += await _run(db, delivery, preview)
+            ids = await _run(db, deliveries, preview)
             mails = await db.fetch(MAILS, ids)
             requests = await db.fetch(CUSTOMER_REQUESTS, ids)
             raise _Undo
@@ -143,9 +142,12 @@ async def _differences(db: Connection, changes: Sequence[dict[str, Any]]) -> lis
     return compared
 
 
-async def _run(db: Connection, delivery: Delivery, preview: Preview) -> list[str]:
-    """Handle one delivery and all that follows; the ids of the events that were handled."""
-    todo: deque[tuple[Delivery, str | None]] = deque([(delivery, None)])
+async def _run(db: Connection, deliveries: Sequence[Delivery], preview: Preview) -> list[str]:
+    """Handle the deliveries, then all that follows, in order; the ids of the events that were handled.
+
+    What follows comes last, as it does where they are replayed together: the relay sends a hundred at once.
+    """
+    todo: deque[tuple[Delivery, str | None]] = deque((delivery, None) for delivery in deliveries)
     ids: list[str] = []
     while todo and len(ids) < MOST_STEPS:
         current, after = todo.popleft()
