@@ -124,12 +124,12 @@ async def _record(changes: Sequence[Change], reach: Reach, db: Connection) -> Re
             checkouts.told[session_id], checkouts.versions[session_id] = told
     taken = take_in(changes, book, checkouts)
     drawn = await db.fetch(DRAW_VERSIONS, len(taken.told)) if taken.told else []
-    told = [Told(*what, row["version"]) for what, row in zip(taken.told, drawn, strict=True)]
-    checkouts.versions |= {one.session_id: one.version for one in told}
+    said = [Told(*what, row["version"]) for what, row in zip(taken.told, drawn, strict=True)]
+    checkouts.versions |= {one.session_id: one.version for one in said}
     await save_aliases(db, book.changed_since(aliases))
     await save_addresses(db, _changed_rows(changes, book, rows))
     await save_links(db, taken.sessions, checkouts)
-    return Recorded(told, taken.guests)
+    return Recorded(said, taken.guests)
 
 
 def _reach_of(changes: Iterable[Change]) -> Reach:

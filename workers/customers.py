@@ -20,8 +20,9 @@ from quittance.broker import STRIPE_EVENTS, Queue
 from quittance.domain.address_book import Id
 from quittance.domain.claims import Claim, adopted, claim_of
 from quittance.domain.customers import Link, customer_fact, name_of_buyer, sighting
-from quittance.domain.facts import Seen, facts_of
+from quittance.domain.facts import facts_of
 from quittance.domain.payload import StripeObject, reference, text
+from quittance.domain.tracked import Seen
 from quittance.event import Cause, Event, data_of, own_event
 from quittance.locks import Connection
 from quittance.settings import Reader, adoption

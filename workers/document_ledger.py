@@ -10,7 +10,7 @@ from asyncpg import Record
 
 from quittance.domain.document_owners import Entries, Entry, ObjectKey
 from quittance.domain.documents import Document, Kept, document_of, facts_from, merged
-from quittance.domain.facts import Seen
+from quittance.domain.tracked import Seen
 from quittance.errors import Rejected
 from quittance.event import Cause, Event, data_of
 from quittance.locks import Connection, lock

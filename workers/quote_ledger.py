@@ -14,9 +14,9 @@ from asyncpg import Record
 
 from quittance.domain.attribution import Neighbours, component, connect, neighbours_of
 from quittance.domain.claims import Claim, adopted
-from quittance.domain.facts import Seen, facts_of
+from quittance.domain.facts import facts_of
 from quittance.domain.quote import QuoteFacts
-from quittance.domain.tracked import Tracked
+from quittance.domain.tracked import Seen, Tracked
 from quittance.errors import Rejected
 from quittance.event import body_data
 from quittance.locks import Connection, lock

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from quittance.broker import QUITTANCE_EVENTS, STRIPE_EVENTS, Queue
-from quittance.domain.facts import FIELDS, LATE_FIELDS, PREVIOUS_FIELDS, Seen, facts_of
+from quittance.domain.facts import facts_of
+from quittance.domain.fields import FIELDS, LATE_FIELDS, PREVIOUS_FIELDS
 from quittance.domain.quote import OWN_TYPES, quote_id_of
+from quittance.domain.tracked import Seen
 from quittance.event import Event, data_of
 from quittance.locks import Connection
 from quittance.reading import Reader

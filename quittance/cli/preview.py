@@ -30,6 +30,9 @@ LIMIT: Final = 200
 # A handler that answers its own answer for ever would be a bug; a preview ends all the same.
 MOST_STEPS: Final = 10_000
 
+# With workers that are at the same quotes: no answer about the event.
+RACES: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
 MAILS: Final = """
 SELECT id, account, livemode, quote_id, revision, kind, recipient, subject, state
 FROM emails WHERE event_id = ANY ($1::text[]) ORDER BY id
@@ -120,7 +123,7 @@ async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> P
             raise _Undo
     except _Undo:
         pass
-    except asyncpg.LockNotAvailableError as error:
+    except RACES as error:
         raise CouldNot("workers hold the same quotes just now: try again in a moment") from error
     # Compared with what is there without it: a row that is there in the same state would not be new.
     preview.mails = _news(mails, await db.fetch(MAILS, ids))
@@ -173,7 +176,7 @@ async def _handle(db: Connection, delivery: Delivery, step: Step, preview: Previ
     try:
         async with db.transaction():  # a savepoint: what fails takes back its own effects only
             handled = await batch.within(db, delivery.queue, handlers()[delivery.queue], [delivery.event])
-    except asyncpg.LockNotAvailableError:
+    except RACES:
         raise
     except Rejected as error:
         step.outcome, step.reason, step.error = "fails", error.reason, error.detail

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal, TypeVar, cast
 import msgspec
 
 from quittance.domain import ranks
-from quittance.domain.facts import Seen, facts_of
+from quittance.domain.facts import facts_of
 from quittance.domain.payload import GREATEST_INTEGER, StripeObject, minor_units, seconds, text
 from quittance.domain.ranks import Key
 from quittance.domain.sums import captured_of, refunded_of
-from quittance.domain.tracked import Tracked, merge
+from quittance.domain.tracked import Seen, Tracked, merge
 
 DocumentKind = Literal["receipt", "invoice"]
 # A charge: uncaptured is an authorisation, which is not money yet. An invoice: Stripe's own words.

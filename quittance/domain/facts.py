@@ -5,35 +5,12 @@ payment intent to `parent` and `payments`, and took `invoice` off charges and pa
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from quittance.domain import ranks
 from quittance.domain.claims import claim_of
 from quittance.domain.payload import StripeObject, at, items, minor_units, reference, seconds, text
-from quittance.domain.tracked import KeptClaim, Kind, Role, Sighting, Tie, Tracked
-
-# Every field of an object, and of what it was before, that is read below or in claims.py.
-FIELDS: Final = (
-    "id object status created currency metadata mode payment_status amount_total customer customer_details customer_email "
-    "client_reference_id payment_link payment_intent invoice subscription amount latest_charge payment_details charges "
-    "paid captured amount_captured amount_refunded refunds charge total billing_reason parent subscription_details "
-    "payments payment latest_invoice"
-).split()
-LATE_FIELDS: Final = ("lines",)
-PREVIOUS_FIELDS: Final = ("status",)
-
-
-class Seen(NamedTuple):
-    """The event that a fact comes from: its time in Unix seconds (0 where absent), id and type."""
-
-    created: int
-    event_id: str
-    type: str
-
-    @property
-    def paid_time(self) -> int | None:
-        """The event's time where it has one: a payment is never dated 1970."""
-        return self.created or None
+from quittance.domain.tracked import KeptClaim, Kind, Role, Seen, Sighting, Tie, Tracked
 
 
 def facts_of(seen: Seen, obj: StripeObject, previous: StripeObject) -> list[Tracked]:

@@ -5,7 +5,7 @@ maximum for the few figures that only move one way. So any order of the same eve
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,19 @@ Kind = Literal[
 ]
 Role = Literal["intent", "charge", "invoice", "subscription"]
 Tie = tuple[Role, str]
+
+
+class Seen(NamedTuple):
+    """The event that a fact comes from: its time in Unix seconds (0 where absent), id and type."""
+
+    created: int
+    event_id: str
+    type: str
+
+    @property
+    def paid_time(self) -> int | None:
+        """The event's time where it has one: a payment is never dated 1970."""
+        return self.created or None
 
 
 class KeptClaim(msgspec.Struct, frozen=True, omit_defaults=True):

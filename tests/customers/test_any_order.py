@@ -13,17 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from quittance.domain.address_book import AddressBook, Checkouts, Id
 from quittance.event import Event, data_of
 from tests.customers.address_events import Book, book_of
 from tests.customers.histories import History, deliveries, histories
 from tests.support.handling import run_handler
 from workers import customers
+from workers.customer_changes import take_in
 
-SOME = settings(
-    max_examples=120,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+MANY = settings(max_examples=500, deadline=None, suppress_health_check=SUPPRESSED)
+SOME = settings(max_examples=40, deadline=None, suppress_health_check=SUPPRESSED)
 
 _accounts = count(1)
 
@@ -69,13 +69,49 @@ def last_told(emitted: Iterable[Event]) -> dict[str, tuple[str | None, str | Non
     return {session: (obj["email"], obj["stripe_customer_id"]) for session, obj in greatest.items()}
 
 
-@pytest.mark.slow
-@SOME
+def fold(events: Iterable[Event]) -> Book:
+    """What the worker concludes of events where everything is at hand: no rows, no locks."""
+    book, checkouts = AddressBook({}, {}), Checkouts()
+    addresses: set[Id] = set()
+    aliases: set[Id] = set()
+    for one in events:
+        reading = customers._read(one)
+        if reading is None:
+            continue
+        change = reading.change
+        take_in([change], book, checkouts)
+        aliases |= {change.scope.named(fact.customer_id) for fact in change.facts}
+        addresses |= {change.scope.named(fact.address) for fact in change.facts if fact.address}
+        if change.link is not None and change.link.address is not None:
+            addresses.add(change.scope.named(change.link.address))
+    return Book(
+        {address.name: ("", book.canonical(address)) for address in addresses},
+        {one.name: (book.alias(one).address, book.alias(one).deleted) for one in aliases},
+        {session.name: tuple(checkouts.knows(session)) for session in checkouts.links},
+    )
+
+
+@MANY
 @given(data=st.data())
-async def test_r18_every_order_and_repetition_ends_as_the_causal_order(database: Pool, data: st.DataObject) -> None:
-    """INVARIANT: customers, canonical customers and what quotes are told do not depend on order, repetition or batches.
+def test_r18_the_address_book_is_a_function_of_the_set_of_facts(data: st.DataObject) -> None:
+    """INVARIANT: customers, canonical customers and what quotes know do not depend on order and repetition.
 
     And in causal order it is the customer that came first and still lives there: stable, and the same in every order.
+    """
+    history = data.draw(histories("self"))
+    causal = fold(history.events)
+    is_what_happened(causal, history)
+    assert fold(one for batch in data.draw(deliveries(history.events)) for one in batch) == causal
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@SOME
+@given(data=st.data())
+async def test_r18_every_order_and_every_batch_ends_in_the_same_rows(database: Pool, data: st.DataObject) -> None:
+    """INVARIANT: what is loaded and saved is all that decides: the rows are those of the causal order, one by one.
+
+    And the greatest version told of each session is what its row says.
     """
     history = data.draw(histories("self"))
     causal, shuffled = f"acct_{next(_accounts)}", f"acct_{next(_accounts)}"

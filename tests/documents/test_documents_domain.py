@@ -11,7 +11,7 @@ from dev.lives import LIVES, Life, life
 from dev.stripe_events import SHAPES
 from quittance.domain.document_owners import Change, Entry, Named, ObjectKey, name, named_from, take
 from quittance.domain.documents import Document, Kept, document_of, facts_from, merged
-from quittance.domain.facts import Seen
+from quittance.domain.tracked import Seen
 from quittance.errors import Rejected
 
 DOCUMENT_FAMILIES = ("charge", "refund", "invoice")

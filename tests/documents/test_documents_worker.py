@@ -13,7 +13,7 @@ from asyncpg.pool import Pool
 from dev.lives import life
 from dev.stripe_events import body
 from quittance.domain.documents import document_of, facts_from
-from quittance.domain.facts import Seen
+from quittance.domain.tracked import Seen
 from quittance.event import Event, own_event
 from tests.documents.test_documents_domain import DOCUMENT_FAMILIES
 from tests.support.handling import accepted, run_handler

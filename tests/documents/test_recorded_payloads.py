@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quittance.domain.documents import document_of, facts_from
-from quittance.domain.facts import Seen
+from quittance.domain.tracked import Seen
 from workers.documents import STRIPE_TYPES
 
 

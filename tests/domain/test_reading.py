@@ -7,7 +7,8 @@ import pytest
 
 from dev.lives import LIVES, life
 from dev.stripe_events import SHAPES
-from quittance.domain.facts import Seen, facts_of
+from quittance.domain.facts import facts_of
+from quittance.domain.tracked import Seen
 from quittance.errors import Rejected
 from quittance.event import Event, data_of, decode_envelope, event_of
 from tests.support.random_lives import as_event

@@ -84,8 +84,9 @@ REPLAY_ID: Final = "replay-id"
 LAST_TRY: Final = "last-try"
 OF_ONE_SENDING: Final = frozenset({FAILED_DELIVERY_ID, REPLAY_ID, LAST_TRY})
 
-# Before this package: what is ours in a traceback, to group failures by the place where they arose.
-OUR_CODE: Final = str(Path(__file__).resolve().parents[2])
+# What is ours in a traceback, to group failures by the place where they arose. By package: a checkout may well have its
+# virtual environment within it.
+OUR_CODE: Final = tuple(f"{Path(__file__).resolve().parents[2] / package}/" for package in ("workers", "quittance"))
 
 _quote_id = re.compile(rb'"(?:quote_id|client_reference_id)"\s*:\s*"([^"\\\x00-\x1f]{1,200})"')
 
