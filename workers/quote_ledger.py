@@ -123,6 +123,12 @@ class _Loading:
             for reading in readings
             if reading.told_quote is not None and reading.event.type == "quote.published"
         }
+        self.adopting = {
+            (*reading.scope, one.claim.quote_id)
+            for reading in readings
+            for one in reading.sightings
+            if one.claim is not None and adopts(one)
+        }
         self.wider_ids, self.wider_quotes = set(ids), set(quotes)
 
     async def complete(self) -> bool:
@@ -188,9 +194,14 @@ class _Loading:
         return sightings
 
     def _begins(self, key: Key) -> bool:
-        """Whether the quote is new with this batch, or is published with it: facts may have waited for that."""
+        """Whether the quote is new with this batch, or is published with it: facts may have waited for that.
+
+        A claim that makes no quote of ours looks nothing up: a shop may give all its sessions one reference.
+        """
         record = self.ledger.book(key[:2]).quotes.get(key[2])
-        return record is None or (key in self.publishing and not record.facts.published)
+        if record is None:
+            return key in self.publishing or key in self.adopting
+        return key in self.publishing and not record.facts.published
 
     def _attached_ids(self, graphs: dict[Scope, Neighbours], owned: set[Key]) -> set[Key]:
         """The ids that no quote owns yet and that this batch may tie to one: what waits for them must be looked up."""

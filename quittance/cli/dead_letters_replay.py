@@ -79,6 +79,8 @@ def replay(
 
     Effects stay single: each has a key of its own. What succeeds is resolved; what fails is dead again, its history
     kept. Exit 0 only if all of them succeeded. Ctrl-C takes back what was not sent yet.
+
+    A preview reads STRIPE_API_KEY, MAIL_TO, ADOPT_UNPUBLISHED and QUOTE_ID_PATTERN as workers do: run it with theirs.
     """
     selection = Selection(
         ids=ids or [],
@@ -167,26 +169,21 @@ async def _replay(url: str, selection: Selection, order: Order) -> dict[str, Any
         marked = await replaying.mark(db, ids, order.rate, order.actor, order.note)
         output.note(f"replay {marked.replay_id}: {output.count(len(marked.ids), 'delivery', 'deliveries')}")
         if not order.wait:
-            return _report(marked.replay_id, await replaying.watch(db, marked, -1, _quiet), changes.Changed([], []))
-        ends = await _watch(db, marked, order)
+            return _report(marked.replay_id, await replaying.ends(db, marked), changes.Changed([], []))
+        await _watch(db, marked, order)
+        ends = await replaying.ends(db, marked)
         events = [delivery.event for delivery in _deliveries(rows)[0]]
         return _report(marked.replay_id, ends, await changes.since(db, events, marked.at))
 
 
-def _quiet(_rows: Sequence[Mapping[str, Any]]) -> None:
-    return
-
-
-async def _watch(db: Connection, marked: replaying.Marked, order: Order) -> list[dict[str, Any]]:
+async def _watch(db: Connection, marked: replaying.Marked, order: Order) -> None:
     with Progress(console=output.err(), transient=True, disable=not output.err().is_terminal) as progress:
         bar = progress.add_task("replaying", total=len(marked.ids))
-
-        def told(rows: Sequence[Mapping[str, Any]]) -> None:
-            progress.update(bar, completed=sum(not row["under_way"] for row in rows))
-
         try:
             # What is staggered over an hour has no end to show before its time.
-            return await replaying.watch(db, marked, order.patience + 1 / order.rate, told)
+            await replaying.watch(
+                db, marked, order.patience + 1 / order.rate, lambda ended: progress.update(bar, completed=ended)
+            )
         except asyncio.CancelledError:
             await _stopped(db, marked, order)
 

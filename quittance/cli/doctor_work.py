@@ -81,7 +81,7 @@ async def check_work(db: Connection, quiet_queues: set[str]) -> list[Check]:
 async def _outbox(db: Connection) -> list[Check]:
     area = Area("outbox")
     for row in await db.fetch(OUTBOX):
-        says = f"{count(row['changes'], 'change')} for {row['destination']} wait, the oldest for {length(row['age'])}"
+        says = f"{count(row['changes'], 'change')} for {row['destination']} not published yet, the oldest for {length(row['age'])}"
         cure = DESTINATIONS.get(row["destination"], "start `python -m workers relay`")
         if row["age"] >= OUTBOX_FAULT:
             area.fault(says, cure)

@@ -82,6 +82,8 @@ def replay(
     """Run workers' handlers again on archived events, whether or not they have handled them.
 
     Effects stay single: each has a key of its own. Time filters go by Stripe's time of the event.
+
+    A preview reads STRIPE_API_KEY, MAIL_TO, ADOPT_UNPUBLISHED and QUOTE_ID_PATTERN as workers do: run it with theirs.
     """
     search = Search(
         event_ids=event_ids or [],

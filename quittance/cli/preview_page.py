@@ -22,13 +22,10 @@ def print_preview(preview: Preview) -> None:
     print_changes(preview.status_changes)
     print_mails(preview.mails)
     if preview.stripe_requests:
-        output.heading("would be looked up at Stripe, and created there where unknown")
+        output.heading("customers that would be looked up at Stripe, and created there where unknown")
         output.print_table(
-            ("account", "mode", "customer", "name", "quote"),
-            (
-                (row["account"], output.mode(row["livemode"]), row["email"], row["name"], row["quote_id"])
-                for row in preview.stripe_requests
-            ),
+            ("account", "mode", "customer", "name", "quote", ""),
+            map(_request, preview.stripe_requests),
         )
     if preview.rows:
         output.heading("rows that would be written")
@@ -91,6 +88,11 @@ def _change(data: Mapping[str, Any]) -> tuple[object, ...]:
         data["changed"] if data.get("previous") else "all",
         f"{cause.get('type')} {cause.get('id')}",
     )
+
+
+def _request(row: Mapping[str, Any]) -> tuple[object, ...]:
+    passed_over = "" if row["state"] == "due" else f"{row['state']}: with the STRIPE_API_KEY of this environment"
+    return row["account"], output.mode(row["livemode"]), row["email"], row["name"], row["quote_id"], passed_over
 
 
 def _why(reason: str | None, error: str | None) -> str:

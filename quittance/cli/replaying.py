@@ -40,6 +40,9 @@ SELECT id, now() AS at FROM marked ORDER BY next_at, id
 """
 WAKE: Final = "SELECT pg_notify('outbox', '')"
 
+UNDER_WAY: Final = """
+SELECT count(*) FROM failed_deliveries WHERE id = ANY ($1::bigint[]) AND state = 'replaying' AND replay_id = $2
+"""
 # `waiting`: the relay has not sent it yet although it is due.
 PROGRESS: Final = """
 SELECT id, queue, event_id, type, quote_id, state, reason, error, attempts,
@@ -92,23 +95,25 @@ async def mark(db: Connection, ids: Sequence[int], rate: float, actor: str, note
     return Marked(replay_id, [row["id"] for row in rows], at)
 
 
-async def watch(
-    db: Connection, marked: Marked, patience: float, told: Callable[[Sequence[Mapping[str, Any]]], None]
-) -> list[dict[str, Any]]:
-    """The rows once each has an end, or once none has come to one for `patience` seconds."""
+async def watch(db: Connection, marked: Marked, patience: float, told: Callable[[int], None]) -> None:
+    """Return once each delivery has come to an end, or once none has for `patience` seconds.
+
+    `told` gets how many have.
+    """
+    left = len(marked.ids)
     last_end = time.monotonic()
-    ended = -1
-    while True:
-        rows = [dict(row.items()) for row in await db.fetch(PROGRESS, marked.ids, marked.replay_id)]
-        told(rows)
-        now_ended = sum(not row["under_way"] for row in rows)
-        if now_ended == len(rows):
-            return rows
-        if now_ended != ended:
-            ended, last_end = now_ended, time.monotonic()
-        if time.monotonic() - last_end > patience:
-            return rows
-        await asyncio.sleep(POLL)
+    while left and time.monotonic() - last_end <= patience:
+        now_left: int = await db.fetchval(UNDER_WAY, marked.ids, marked.replay_id)
+        if now_left != left:
+            left, last_end = now_left, time.monotonic()
+            told(len(marked.ids) - left)
+        if left:
+            await asyncio.sleep(POLL)
+
+
+async def ends(db: Connection, marked: Marked) -> list[dict[str, Any]]:
+    """What has become of each delivery by now, oldest first."""
+    return [dict(row.items()) for row in await db.fetch(PROGRESS, marked.ids, marked.replay_id)]
 
 
 async def stop(db: Connection, marked: Marked, actor: str) -> int:

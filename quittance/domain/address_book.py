@@ -93,10 +93,11 @@ class AddressBook:
         if after == before:
             return NOTHING
         known = (before.address, before.email, before.deleted) != (after.address, after.email, after.deleted)
-        if not known and seniority(alias_id.name, before) == seniority(alias_id.name, after):  # nearly always
-            self._aliases[alias_id] = after
-            return NOTHING
         aliases = frozenset((alias_id,) if known else ())
+        same_place = before.address == after.address
+        if same_place and seniority(alias_id.name, before) == seniority(alias_id.name, after):  # nearly always
+            self._aliases[alias_id] = after
+            return Touched(aliases, NOTHING.addresses)
         concerned = {scope.named(address) for address in (before.address, after.address) if address is not None}
         standing = {address: self.canonical(address) for address in concerned}
         self._aliases[alias_id] = after

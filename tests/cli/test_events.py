@@ -59,14 +59,18 @@ async def test_search(db_cli: Command, archived: list[dict[str, Any]]) -> None:
     assert await found("--id", "nothing") == set()
 
 
-async def test_show_says_what_became_of_an_event(db_cli: Command, archived: list[dict[str, Any]]) -> None:
+async def test_show_says_what_became_of_an_event(
+    db_cli: Command, archived: list[dict[str, Any]], database: Pool
+) -> None:
     session = next(event for event in archived if event["type"] == "checkout.session.completed")
     shown = (await db_cli("events", "show", session["id"], "--json")).ok().json
     assert {entry["queue"] for entry in shown["handled"]} == {"archive", "customers", "quotes"}
     assert shown["queues"] == ["customers", "quotes"]
     assert shown["failed"] == []
-    assert {change["quote_id"] for change in shown["caused"]} == {"Q-1"}
     assert "body" not in shown
+    cause = await database.fetchval("SELECT cause_id FROM quote_status_changes WHERE sequence = 1")
+    caused = (await db_cli("events", "show", cause, "--json")).ok().json["caused"]
+    assert [(change["quote_id"], change["sequence"]) for change in caused][:1] == [("Q-1", 1)]
     email = session["data"]["object"]["customer_details"]["email"]
     told = (await db_cli("events", "show", session["id"])).ok().out
     assert "handled by" in told

@@ -140,19 +140,23 @@ async def test_a_preview_of_a_first_payment_shows_statuses_mails_and_what_stripe
     events = [accepted(one) for one in life("card", "first", quote_id="Q-first").events]
     await batch.run(database, "archive", WORKERS["archive"].handle, events)
     before = await _state(database)
-    preview = (await cli("events", "replay", "--quote", "Q-first", "--dry-run", "--json")).ok().json
+    preview = (
+        (await cli("events", "replay", "--quote", "Q-first", "--dry-run", "--json", STRIPE_API_KEY="sk_test_1"))
+        .ok()
+        .json
+    )
     assert await _state(database) == before
     assert preview["status_changes"][-1]["status"] == "paid"
     assert preview["status_changes"][-1]["documents"]
     assert {step["outcome"] for step in preview["steps"]} == {"handled"}
     assert {step["queue"] for step in preview["steps"]} == {"customers", "documents", "quotes", "notifications"}
     assert [mail["kind"] for mail in preview["mails"]] == ["paid"]
-    assert [request["quote_id"] for request in preview["stripe_requests"]] == ["Q-first"]
+    assert [(row["quote_id"], row["state"]) for row in preview["stripe_requests"]] == [("Q-first", "due")]
     assert preview["crm_events"][0]["type"] == "quote.payment_status_changed"
     assert preview["rows"]["quotes"]["inserted"] == 1
     told = (await cli("events", "replay", "--quote", "Q-first", "--dry-run")).ok().out
     assert "Nothing was changed." in told
-    assert "would be looked up at Stripe" in told
+    assert "customers that would be looked up at Stripe" in told
 
 
 async def test_without_a_relay_a_replay_says_what_it_waits_for(cli: Command, amqp: Broker, database: Pool) -> None:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from asyncpg.pool import Pool
 
-from quittance.event import Event
+from quittance.domain.customers import typed
+from quittance.event import Event, data_of
 from tests.support.handling import accepted
 
 BEGINS = 1_790_000_000
@@ -109,7 +110,7 @@ async def book_of(database: Pool, account: str = "self", livemode: bool = False)
         {row["email_normalised"]: (row["email"], row["stripe_customer_id"]) for row in customers},
         {row["stripe_customer_id"]: (row["email_normalised"], row["deleted"]) for row in aliases},
         {
-            row["session_id"]: (row["email"], row["stripe_customer_id"])
+            row["session_id"]: (typed(row["email"]), row["stripe_customer_id"])
             if row["told_version"] is None
             else (row["told_email"], row["told_customer_id"])
             for row in checkouts
@@ -119,7 +120,5 @@ async def book_of(database: Pool, account: str = "self", livemode: bool = False)
 
 def told(emitted: Sequence[Event]) -> list[tuple[str, str | None, str | None]]:
     """Of `customer.changed` events: session, e-mail, Stripe customer."""
-    from quittance.event import data_of
-
     objects = [data_of(one)[0] for one in emitted if one.type == "customer.changed"]
     return [(one["session_id"], one["email"], one["stripe_customer_id"]) for one in objects]

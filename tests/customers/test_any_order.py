@@ -87,7 +87,7 @@ def fold(events: Iterable[Event]) -> Book:
     return Book(
         {address.name: ("", book.canonical(address)) for address in addresses},
         {one.name: (book.alias(one).address, book.alias(one).deleted) for one in aliases},
-        {session.name: tuple(checkouts.knows(session)) for session in checkouts.links},
+        {session.name: (*checkouts.knows(session),) for session in checkouts.links},
     )
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from asyncpg import Record
 from asyncpg.pool import Pool
 from msgspec.structs import replace
 
@@ -18,23 +20,40 @@ from tests.support.polling import eventually
 from workers import customers
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 from workers.runtime.performer import Performer
-from workers.stripe_customers import Answer, Skipped, StripeCustomer
+from workers.stripe_customers import Answer, Skipped, StripeAccounts, StripeCustomer
 
-SCHEDULE = (0.0, 0.0, 0.0)
+SCHEDULE = (60.0, 60.0, 60.0)
 
 Perform = Callable[[], Awaitable[int]]
 
 
 @pytest.fixture
 def perform(database: Pool) -> Perform:
-    """What the runtime's performer does once: claim what is due, perform it, settle."""
+    """The runtime's performer, run until nothing is due; how many attempts it made."""
 
-    async def once() -> int:
-        performer = Performer(customers, database, SCHEDULE, asyncio.Event())
-        async with customers.outside() as outside:
-            return await performer.perform_due(outside)
+    async def nothing_due() -> bool:
+        due = "SELECT count(*) FROM customer_requests WHERE state = 'due' AND due_at <= now()"
+        return bool(await database.fetchval(due) == 0)
 
-    return once
+    async def until_nothing_is_due() -> int:
+        attempts = 0
+
+        async def attempt(claim: Record, outside: StripeAccounts) -> Outcome:
+            nonlocal attempts
+            attempts += 1
+            return await customers.perform(claim, outside)
+
+        worker = SimpleNamespace(**{**vars(customers), "perform": attempt})
+        stopping = asyncio.Event()
+        performer = Performer(worker, database, SCHEDULE, stopping)
+        running = asyncio.create_task(performer.run())
+        await eventually(nothing_due)
+        stopping.set()
+        performer.wake()
+        await running
+        return attempts
+
+    return until_nothing_is_due
 
 
 async def request(database: Pool, address: str = "ann@example.com") -> dict[str, Any]:

@@ -44,10 +44,14 @@ WHERE id = $1 AND claim = $2 RETURNING id
 
 
 class Outside:
-    """What the world answers: a function of the claim and of how often it was asked for it."""
+    """What the world answers: a function of the claim and of how often it was asked for it.
+
+    `unsettled`: what `settle` raises, once for each item.
+    """
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.unsettled: list[Exception] = []
         self.answer: Callable[[int, int], Outcome | Awaitable[Outcome]] = lambda _id, _times: Done()
 
     async def ask(self, number: int) -> Outcome:
@@ -74,6 +78,8 @@ async def perform(claim: asyncpg.Record, world: Outside) -> Outcome:
 
 async def settle(claim: asyncpg.Record, outcome: Outcome, token: UUID, db: Connection) -> list[Event]:
     told: tuple[str, int, str, float]
+    if world.unsettled:
+        raise world.unsettled.pop()
     match outcome:
         case Done():
             told = ("done", 0, "", 0.0)
@@ -245,3 +251,47 @@ async def test_two_performers_do_each_intent_once(database: Pool) -> None:
     async with performing(database), performing(database):
         await eventually(lambda: become_done(database, set(range(1, 60))))
     assert sorted(world.asked) == list(range(1, 60))
+
+
+async def test_a_race_while_settling_repeats_the_settling_and_not_the_attempt(database: Pool) -> None:
+    """INVARIANT: a deadlock in our own database sends no second mail."""
+    world.unsettled = [asyncpg.DeadlockDetectedError("a race"), ConnectionResetError()]
+    await intend(database, 1)
+    async with performing(database):
+        await eventually(lambda: become(database, {1: ("done", 0)}))
+    assert world.asked == [1]
+
+
+async def test_an_outcome_that_cannot_be_settled_is_a_dead_letter_and_not_repeated(database: Pool) -> None:
+    """INVARIANT: a mistake in `settle` does not send the mail again and again."""
+    world.unsettled = [KeyError("a mistake")]
+    await intend(database, 1)
+    await intend(database, 2)
+    async with performing(database):
+        await eventually(lambda: one_refused(database))
+    assert sorted(world.asked) == [1, 2]
+    error = await database.fetchval("SELECT error FROM failed_deliveries")
+    assert "done, but settling it raised KeyError" in error
+
+
+async def one_refused(database: Pool) -> bool:
+    seen = sorted((await states(database)).values())
+    assert seen == [("done", 0), ("refused", 0)], seen
+    return True
+
+
+async def test_one_that_takes_long_keeps_one_place(database: Pool) -> None:
+    """Fifty others are performed while the first has not answered."""
+    answered = asyncio.Event()
+
+    async def slow() -> Outcome:
+        await answered.wait()
+        return Done()
+
+    world.answer = lambda number, _times: slow() if number == 1 else Done()
+    for number in range(1, 52):
+        await intend(database, number)
+    async with performing(database):
+        await eventually(lambda: become_done(database, set(range(2, 52))))
+        answered.set()
+        await eventually(lambda: become_done(database, set(range(1, 52))))

@@ -29,7 +29,11 @@ class Answer:
         return self
 
 
-async def quittance(*arguments: object, timeout: float = 60.0, **environment: str) -> Answer:  # noqa: ASYNC109
+# Longer than any command of a test takes on a machine that is busy with others.
+PATIENCE = 90.0
+
+
+async def quittance(*arguments: object, **environment: str) -> Answer:
     """Run `quittance arguments…` with only `environment` set, and wait for its end."""
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
     process = await asyncio.create_subprocess_exec(
@@ -44,7 +48,7 @@ async def quittance(*arguments: object, timeout: float = 60.0, **environment: st
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:

@@ -13,6 +13,7 @@ from asyncpg.pool import Pool
 
 from dev.lives import life
 from quittance import partitions
+from quittance.database import pool as open_pool
 from quittance.event import Event
 from tests.support.handling import pump, run_handler, takes
 from tests.support.many_lives import lately, told_lives
@@ -74,3 +75,66 @@ async def test_a_hundred_thousand_unrelated_events_leave_nothing(database: Pool)
     # A row for the fact, and one for each of the ids that it names.
     assert found["waiting_facts"] <= 5 * MANY
     assert found["waiting_documents"] <= MANY
+
+
+# Forty days later ----------------------------------------------------------------------------------------------------
+
+# The end of this week lies 40 days back then, and nearly nine.
+LATER = "48 days"
+# Our own statements read the clock as `now()`; what stands in schema.sql was bound to the true one when it was declared.
+SHIFT_CLOCK = f"""
+CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql STABLE
+AS $$ SELECT pg_catalog.now() + interval '{LATER}' $$;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$
+"""
+OLD_INBOX = "SELECT count(*) FROM inbox WHERE created < pg_catalog.now()"
+
+
+async def contents(database: Pool) -> dict[str, str]:
+    """A digest of each table that is not partitioned, and of the archive."""
+    names = [row[0] for row in await database.fetch(TABLES)]
+    kept = [name for name in names if not name.startswith(("inbox", "waiting_", "events_"))]
+    digest = "SELECT md5(coalesce(string_agg(md5(t::text), '' ORDER BY md5(t::text)), '')) FROM {} AS t"
+    return {name: await database.fetchval(digest.format(name)) for name in kept}
+
+
+@asynccontextmanager
+async def forty_days_later(database: Pool, url: str) -> AsyncIterator[Pool]:
+    """The same database for whoever connects now, at a time when all that waits is old enough to go."""
+    await database.execute(SHIFT_CLOCK)
+    async with open_pool(url, "later", CONNECTIONS) as later:
+        assert await later.fetchval("SELECT now() > pg_catalog.now() + interval '47 days'")
+        yield later
+        later.terminate()
+
+
+async def test_what_waited_is_dropped_after_40_days_and_nothing_else_is(database: Pool, database_url: str) -> None:
+    """INVARIANT: partitions of what waits go, and the inbox's of that time; all else stays to the byte, and a tie that
+    comes only then still finds its facts in the archive.
+    """
+    everyone = list(WORKERS.values())
+    for story in told_lives("kept", names=("subscription_refunded", "dispute_won")):
+        await pump(everyone, story.events, database)
+    late = life("refunded", "late", begins=lately(), carriers=frozenset({"metadata"}))
+    *before, tie = sorted(map(as_event, late.events), key=lambda event: event.type == "checkout.session.completed")
+    assert await pump(everyone, before, database) == []
+    await handle_all(list(unrelated(3000, lately())), database)
+    full, kept = await counts(database), await contents(database)
+    async with forty_days_later(database, database_url) as later:
+        await partitions.maintain(database_url)
+        left = await counts(later)
+        assert full.keys() - left.keys() == {"waiting_facts", "waiting_documents"}
+        assert await later.fetchval(OLD_INBOX) == 0
+        assert await contents(later) == kept
+        assert {table: left[table] for table in left if table != "inbox"} == {
+            table: full[table] for table in full if table not in ("inbox", "waiting_facts", "waiting_documents")
+        }
+        await pump(everyone, [tie], later)
+        data = json.loads(await later.fetchval("SELECT data FROM quotes WHERE quote_id = $1", late.purchase.quote_id))
+        must = late.expected
+        assert (
+            (data["status"], data["amount_refunded"])
+            == (must.status, must.refunded)
+            == ("refunded", data["amount_due"])
+        )
+        assert [document["kind"] for document in data["documents"]] == ["receipt"]

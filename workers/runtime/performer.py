@@ -24,9 +24,10 @@ from quittance.database import DATABASE_ERRORS, Connection
 from quittance.errors import Rejected
 from quittance.event import Event, decode_envelope, event_of, from_message
 from workers.runtime import failures, metrics
-from workers.runtime.backoff import Backoff, delay
+from workers.runtime.backoff import Backoff, delay, pause_unless
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
 from workers.runtime.breaker import Breaker
+from workers.runtime.classify import Meaning, meaning
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ PERFORM_TIMEOUT: Final = 20.0
 LEASE: Final = 28.0
 # Should a notification be missed, and for what comes due by itself (seconds).
 POLL: Final = 1.0
+SETTLE_AGAIN: Final = 0.2
 
 ARCHIVED: Final = """
 SELECT body, extract(epoch FROM received_at)::double precision AS received_at FROM events
@@ -89,6 +91,8 @@ class Performer:
         self._stopping = stopping
         self._woken = asyncio.Event()
         self._breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
+        self._running: set[asyncio.Task[None]] = set()
+        self._eager = False
         # One settling at a time: twenty at once would only wait for connections, and for each other's locks.
         self._settling = asyncio.Lock()
         self._log = log.bind(queue=self.queue)
@@ -98,25 +102,22 @@ class Performer:
         self._woken.set()
 
     async def run(self) -> None:
-        """Claim and perform what is due, wait for more."""
+        """Claim and perform what is due, CLAIM_MOST at a time; one that takes long keeps one place, not the others."""
         pause = Backoff()
         async with self.worker.outside() as outside:
             while not self._stopping.is_set():
                 self._woken.clear()
-                self.busy_since = time.monotonic()
                 try:
-                    performed = await self.perform_due(outside)
-                except (*DATABASE_ERRORS, NotArchived) as error:
+                    await self._claim(outside, CLAIM_MOST - len(self._running))
+                except DATABASE_ERRORS as error:
                     self.ready = False
-                    self._log.warning("performer.away", error=f"{type(error).__name__}: {error}")
+                    self._log.warning("performer.away", error=type(error).__name__)
                     await pause.wait(self._stopping)
                     continue
-                finally:
-                    self.busy_since = None
                 pause.reset()
                 self.ready = True
-                if performed < CLAIM_MOST:
-                    await self._wait()
+                await self._wait()
+            await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _wait(self) -> None:
         try:
@@ -125,18 +126,29 @@ class Performer:
         except TimeoutError:
             pass
 
-    async def perform_due(self, outside: Any) -> int:
-        """Claim what is due, up to CLAIM_MOST, and perform it, side by side; returns how many were claimed."""
+    async def _claim(self, outside: Any, most: int) -> None:
+        """Claim what is due, up to `most`, and begin to perform it."""
+        if most <= 0:
+            return
         token, claimed_at = uuid4(), time.monotonic()
         async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
-            claims = await db.fetch(self.worker.CLAIM, token, CLAIM_MOST)
-        ended = await asyncio.gather(
-            *(self._perform(claim, outside, token, claimed_at) for claim in claims), return_exceptions=True
-        )
-        for result in ended:
-            if isinstance(result, BaseException):
-                raise result
-        return len(claims)
+            claims = await db.fetch(self.worker.CLAIM, token, most)
+        for claim in claims:
+            task = asyncio.create_task(self._perform(claim, outside, token, claimed_at))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        if len(claims) == most:
+            # There may be more: to be claimed as places become free.
+            self._eager = True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its lease runs out, and it is claimed again.
+            self._log.error("attempt.lost", error=failures.place(error))
+        if self._eager:
+            self._eager = False
+            self.wake()
 
     async def _perform(self, claim: asyncpg.Record, outside: Any, token: UUID, claimed_at: float) -> None:
         where = self.worker.destination(claim)
@@ -149,8 +161,7 @@ class Performer:
             metrics.PERFORMED.labels(self.queue, type(outcome).__name__.lower()).inc()
             metrics.BREAKER_OPEN.labels(self.queue, where[0]).set(self._open(where[0]))
         async with self._settling:
-            if time.monotonic() - claimed_at < LEASE:
-                await self._settle(claim, outcome, token)
+            await self._settle_in_time(claim, outcome, token, claimed_at)
 
     async def _attempt(self, claim: asyncpg.Record, outside: Any) -> Outcome:
         try:
@@ -191,6 +202,32 @@ class Performer:
 
     def _open(self, destination: str) -> int:
         return int(any(breaker.failing for (name, _), breaker in self._breakers.items() if name == destination))
+
+    async def _settle_in_time(self, claim: asyncpg.Record, outcome: Outcome, token: UUID, claimed_at: float) -> None:
+        """Settle, and try again while the lease lasts: what is not settled is performed again.
+
+        An outcome that cannot be settled for another reason than Postgres (a mistake in `settle`) becomes a dead letter:
+        else a mail would be sent twice a minute, until somebody looks.
+        """
+        while time.monotonic() - claimed_at < LEASE:
+            try:
+                await self._settle(claim, outcome, token)
+                return
+            except NotArchived:
+                break
+            except Exception as error:  # noqa: BLE001 - see above
+                self._log.warning("outcome.not_settled", event_id=claim["event_id"], error=failures.place(error))
+                away = isinstance(error, DATABASE_ERRORS) and not isinstance(error, asyncpg.PostgresError)
+                if away or meaning(error, alone=True) in (Meaning.AGAIN, Meaning.AWAY):
+                    await pause_unless(self._stopping, SETTLE_AGAIN)
+                elif isinstance(outcome, Refused) and outcome.reason == "handler_failed":
+                    break
+                else:
+                    was = type(outcome).__name__.lower()
+                    outcome = Refused("handler_failed", f"{was}, but settling it raised {failures.place(error)}")
+        else:
+            return
+        self._log.error("outcome.left", event_id=claim["event_id"], outcome=type(outcome).__name__.lower())
 
     async def _settle(self, claim: asyncpg.Record, outcome: Outcome, token: UUID) -> None:
         async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db, db.transaction():
