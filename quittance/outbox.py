@@ -16,14 +16,14 @@ NOTIFICATIONS_QUEUE: Final = "notifications"
 # What a relay claims: streams fall into this many buckets, so that relays can share them.
 BUCKETS: Final = 64
 
-WAKE_CHANNEL: Final = "outbox"
 
 WRITE: Final = """
 INSERT INTO outbox (destination, bucket, stream, exchange, routing_key, event_id, type, headers, body)
 SELECT * FROM unnest($1::text[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                      $8::jsonb[], $9::bytea[])
 """
-WAKE: Final = "SELECT pg_notify('outbox', '')"
+# A channel for each destination: a loop is woken only by what it can publish.
+WAKE: Final = "SELECT pg_notify('outbox_' || destination, '') FROM unnest($1::text[]) AS destination"
 
 
 class Route(NamedTuple):
@@ -61,7 +61,12 @@ async def write(db: Connection, events: Sequence[Event]) -> None:
         [msgspec.json.encode(event.headers()).decode() for event, _ in rows],
         [event.body for event, _ in rows],
     )
-    await db.execute(WAKE)
+    await db.execute(WAKE, sorted({route.destination for _, route in rows}))
+
+
+def wake_channel(destination: str) -> str:
+    """The channel of NOTIFY that says: something was committed for this destination."""
+    return f"outbox_{destination}"
 
 
 def bucket(event: Event) -> int:

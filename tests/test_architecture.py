@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST_FILE = 320  # 300 is the aim
+LONGEST_FILE = 300  # 300 is the aim
 
 
 def modules(*folders: str) -> list[Path]:

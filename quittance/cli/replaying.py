@@ -38,7 +38,6 @@ WITH chosen AS (
 )
 SELECT id, now() AS at FROM marked ORDER BY next_at, id
 """
-WAKE: Final = "SELECT pg_notify('outbox', '')"
 
 UNDER_WAY: Final = """
 SELECT count(*) FROM failed_deliveries WHERE id = ANY ($1::bigint[]) AND state = 'replaying' AND replay_id = $2
@@ -90,7 +89,6 @@ async def mark(db: Connection, ids: Sequence[int], rate: float, actor: str, note
     replay_id = uuid4().hex
     async with db.transaction():
         rows = await db.fetch(MARK, list(ids), list(REPLAYABLE), replay_id, rate, actor, note)
-        await db.execute(WAKE)
         at: datetime = rows[0]["at"] if rows else await db.fetchval("SELECT now()")
     return Marked(replay_id, [row["id"] for row in rows], at)
 

@@ -11,6 +11,7 @@ from asyncpg.pool import Pool
 
 from quittance import broker, outbox
 from quittance.event import Cause, Event
+from quittance.outbox import wake_channel
 from tests.support.messages import Broker, Message
 from tests.support.polling import eventually
 from workers.runtime import relay as relays
@@ -65,7 +66,8 @@ async def relaying(database: Pool, url: str, *destinations: str, database_url: s
     running = [Relay(name, database, url, stopping) for name in destinations]
     tasks = [asyncio.create_task(one.run()) for one in running]
     if database_url:
-        tasks.append(asyncio.create_task(listen(database_url, {"outbox": [one.wake for one in running]}, stopping)))
+        wakes = {wake_channel(one.destination): [one.wake] for one in running}
+        tasks.append(asyncio.create_task(listen(database_url, wakes, stopping)))
     try:
         yield
     finally:

@@ -47,6 +47,8 @@ class System:
     stripe: StripeApi
     port: int
     environment: dict[str, str]
+    # What runs under a name instead of what the name says: arguments of `python`.
+    instead: dict[str, tuple[str, ...]] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
     kills: dict[str, int] = field(default_factory=dict)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -72,7 +74,8 @@ class System:
         if kind == "ingest":
             door = {"INGEST_HOST": "127.0.0.1", "INGEST_PORT": str(self.port), "STRIPE_WEBHOOK_SECRETS": SECRET}
             return program("-m", "ingest", **base, **door)
-        return program("-m", "workers", kind, **base, **self.environment)
+        arguments = self.instead.get(kind, ("-m", "workers", kind))
+        return program(*arguments, **base, **self.environment)
 
     async def is_ready(self) -> bool:
         """Whether the ingress would take an event."""
@@ -84,7 +87,7 @@ class System:
                 return False
 
     async def stop(self, name: str) -> int:
-        """SIGTERM; its exit code. The program stays readable in what is returned by `take`."""
+        """SIGTERM; its exit code."""
         return await self.programs.pop(name).stop()
 
     async def kill(self, name: str) -> None:

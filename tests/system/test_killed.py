@@ -81,6 +81,7 @@ async def under_load(database: Pool, amqp_url: str, database_url: str, run: str,
         await settled(running, stripe.events)
         assert set((await running.stop_all()).values()) == {0}
         repeats = sum(number for name, number in running.kills.items() if name.startswith("notifications"))
+        assert await database.fetch("SELECT * FROM failed_deliveries") == []
         rows = await everything_as_it_must_be(database, stories, running.mails, repeats=repeats)
     repeated = assert_told_in_order(await everything_told(amqp_url), rows)
     twice = len(running.mails.received) - await database.fetchval("SELECT count(*) FROM emails")

@@ -34,7 +34,7 @@ NOT_QUITE: tuple[dict[str, Any], ...] = (
 
 def templates(begins: int) -> list[str]:
     """Bodies with a mark where each id has its number."""
-    found = []
+    found: list[str] = []
     for number, (name, shape) in enumerate((name, shape) for name in NAMES for shape in SHAPES):
         told = life(name, f"unrelated-{number}", shape=shape, begins=begins, carriers=frozenset())
         for sent in told.events:

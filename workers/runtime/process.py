@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from quittance import database
-from quittance.outbox import WAKE_CHANNEL
+from quittance.outbox import wake_channel
 from workers.runtime import dead_letters, housekeeping, redelivery
 from workers.runtime.batch import Database
 from workers.runtime.consumer import Consumer
@@ -78,7 +78,7 @@ class Process:
         if performers:
             wakes[PERFORMERS_CHANNEL] = [performer.wake for performer in performers]
         if relays:
-            wakes[WAKE_CHANNEL] = [relay.wake for relay in relays]
+            wakes |= {wake_channel(relay.destination): [relay.wake] for relay in relays}
             loops += self._beside_the_relays(pool)
         if wakes:
             loops.append(listen(self._settings.database_url, wakes, stopping))
