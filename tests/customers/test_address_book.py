@@ -1,9 +1,11 @@
 """One customer per account, mode and address; who checked out what; what is none of our business."""
 
+from itertools import permutations
 from typing import Any
 
 import pytest
 from asyncpg.pool import Pool
+from msgspec.structs import replace
 
 from quittance.errors import Rejected
 from tests.customers.address_events import book_of, created, deleted, event, moved, session, told, updated
@@ -70,6 +72,23 @@ async def test_r18_the_canonical_customer_is_stable_while_it_lives(database: Poo
     book = await book_of(database)
     assert book.customers["bob@example.com"] == ("bob@example.com", None)
     assert book.aliases["cus_9"] == ("ann@example.com", True)
+
+
+async def test_former_addresses_are_remembered_from_batch_to_batch(database: Pool) -> None:
+    """INVARIANT: since when a customer is at an address does not depend on what else was heard of it in between."""
+    facts = [
+        created("cus_1", "ann@example.com", at=1),
+        moved("cus_1", "ann@example.com", "bob@example.com", at=5),
+        updated("cus_1", "ann@example.com", at=9),  # it came back; the event that says so is not here yet
+        created("cus_2", "ann@example.com", at=4),
+    ]
+    canonical = set()
+    for number, order in enumerate(permutations(facts)):
+        account = f"acct_{number}"
+        for one in order:
+            await run_handler(customers, [replace(one, account=account)], database)
+        canonical.add((await book_of(database, account)).customers["ann@example.com"][1])
+    assert canonical == {"cus_1"}
 
 
 async def test_a_quote_is_told_what_becomes_of_its_customer(database: Pool) -> None:
@@ -224,8 +243,6 @@ async def test_a_session_that_changes_its_quote_tells_the_new_one(database: Pool
 
 async def test_an_event_handled_again_changes_nothing(database: Pool) -> None:
     """INVARIANT: a replay, which runs the handler again, tells nothing twice."""
-    from msgspec.structs import replace
-
     events = [
         session("cs_1", "Q-1", "ann@example.com"),
         created("cus_1", "ann@example.com", at=1),

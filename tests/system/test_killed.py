@@ -27,6 +27,9 @@ FEW = ("card", "refunded_refund_only", "subscription_renewed", "dispute_lost", "
 RUN_UP = 60  # deliveries
 LIVES = 3  # of each name, shape and variant: some 1,000 events, each sent twice
 
+# Rows there may be, of what was tried alone because it had come back twice; all resolved, and none of them ever given up.
+GIVEN_UP = "SELECT * FROM failed_delivery_history WHERE action IN ('failed', 'dead_lettered')"
+
 # Done to the system at a moment of the stream.
 Deed = Callable[[System], Awaitable[None]]
 
@@ -81,7 +84,7 @@ async def under_load(database: Pool, amqp_url: str, database_url: str, run: str,
         await settled(running, stripe.events)
         assert set((await running.stop_all()).values()) == {0}
         repeats = sum(number for name, number in running.kills.items() if name.startswith("notifications"))
-        assert await database.fetch("SELECT * FROM failed_deliveries") == []
+        assert await database.fetch(GIVEN_UP) == []
         rows = await everything_as_it_must_be(database, stories, running.mails, repeats=repeats)
     repeated = assert_told_in_order(await everything_told(amqp_url), rows)
     twice = len(running.mails.received) - await database.fetchval("SELECT count(*) FROM emails")
@@ -95,7 +98,9 @@ async def test_sigterm_of_each_process_under_load_loses_nothing(
 ) -> None:
     """INVARIANT: nothing is lost, nothing is dead-lettered, nothing comes twice: not a mail, not a change."""
     names = [*WORKERS, "relay", "ingest"]
-    await under_load(database, amqp_url, database_url, "stop", deeds(restarted_after_stop, names))
+    running = await under_load(database, amqp_url, database_url, "stop", deeds(restarted_after_stop, names))
+    assert await database.fetch("SELECT * FROM failed_deliveries") == []
+    assert len(running.mails.received) == await database.fetchval("SELECT count(*) FROM emails")
 
 
 @pytest.mark.slow
