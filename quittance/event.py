@@ -1,9 +1,10 @@
 """One event: a fact from Stripe, or one of our own, as it travels through queues, handlers and the outbox."""
 
+import json
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -99,6 +100,26 @@ def decode_envelope(body: bytes) -> Envelope:
         # `id` or `type` are wrong, which raises again; or a number is too great for any machine type (1e400).
         raw = _raw_envelope.decode(body)
         return Envelope(raw.id, raw.type, _decoded(raw.account), _decoded(raw.livemode), _decoded(raw.created))
+    except msgspec.DecodeError:
+        whole = _lenient(body)
+        envelope = msgspec.convert({name: whole.get(name) for name in Envelope.__struct_fields__}, Envelope)
+        (envelope.id + envelope.type).encode()  # an id that is cut in two names nothing
+        return envelope
+
+
+def _lenient(body: bytes) -> dict[str, Any]:
+    """JSON that msgspec refuses and others write: half of a surrogate pair, where somebody cut an emoji in two.
+
+    Raises ValueError where it is no JSON object even so.
+    """
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON")
+
+    whole = json.loads(body.decode(), parse_constant=refuse)
+    if not isinstance(whole, dict):
+        raise ValueError("not a JSON object")
+    return whole
 
 
 def _decoded(raw: msgspec.Raw) -> Any:
@@ -126,8 +147,12 @@ def event_of(envelope: Envelope, body: bytes, received_at: float, traceparent: s
 
 
 def storable(text: str) -> str:
-    """`text` without NUL, which JSON allows in a string and Postgres refuses in text: an id must stay a key."""
-    return text.replace("\x00", "\\x00") if "\x00" in text else text
+    """`text` without NUL and lone surrogates, which JSON allows in a string and Postgres refuses in text: an id must stay
+    a key.
+    """
+    if text.isascii():
+        return text.replace("\x00", "\\x00") if "\x00" in text else text
+    return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def sane_created(value: object) -> int:
@@ -180,11 +205,24 @@ def data_of(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
 def body_data(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """`data.object` and `data.previous_attributes` of an event's JSON. Raises Rejected where there is no object."""
     try:
-        data = _body.decode(body).data
+        data = _decoded_body(body).data
     except (ValueError, RecursionError) as error:
-        raise Rejected("unreadable_payload", str(error)) from error
+        raise Rejected("unreadable_payload", _plain(error)) from error
     previous = data.previous_attributes
     return data.object, previous if isinstance(previous, dict) else {}
+
+
+def _decoded_body(body: bytes) -> _Body:
+    try:
+        return _body.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return msgspec.convert(_lenient(body), _Body)
+
+
+def _plain(error: BaseException) -> str:
+    return str(error).encode(errors="backslashreplace").decode()
 
 
 def own_event(

@@ -80,6 +80,7 @@ async def test_every_worker_whose_queue_is_bound_gets_it(
         b'{"id":"evt_1","type":"t","created":1e400,"livemode":null}',
         b'{"id":"evt_1","type":"t","api_version":"2099-01-01.unknown","data":null}',
         b'{"id":"evt\\u0000_1","type":"t"}',
+        b'{"id":"evt_1","type":"t","data":{"object":{"description":"cut in two: \\ud83d"}}}',
         event_body("evt_1") + b" " * ((1 << 20) - len(event_body("evt_1"))),
     ],
     ids=[
@@ -92,6 +93,7 @@ async def test_every_worker_whose_queue_is_bound_gets_it(
         "a number beyond all measure",
         "an API version not known",
         "a NUL in the id",
+        "half of an emoji in a text",
         "a mebibyte to the byte",
     ],
 )
