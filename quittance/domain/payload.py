@@ -12,8 +12,12 @@ from quittance.errors import Rejected
 
 StripeObject = dict[str, Any]
 
-# Postgres' bigint; Stripe's own greatest amount has 12 digits.
+# Postgres' bigint.
 GREATEST_INTEGER: Final = (1 << 63) - 1
+# Stripe's own greatest amount has 12 digits; thousands of these can still be summed in a bigint.
+GREATEST_AMOUNT: Final = 10**15
+# What is read of a list: Stripe's pages end at 100, and each id that is read is one to lock.
+MOST_ITEMS: Final = 100
 
 
 def at(obj: StripeObject, first: str, *path: str) -> Any:
@@ -61,27 +65,27 @@ def late(value: Any) -> Any:
 
 
 def items(obj: StripeObject, *path: str) -> list[StripeObject]:
-    """The objects of a list at `path`: Stripe's list object, or the bare array of old versions."""
+    """The first MOST_ITEMS objects of a list at `path`: Stripe's list object, or the bare array of old versions."""
     value = late(at(obj, *path))
     if isinstance(value, dict):
         value = value.get("data")
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [item for item in value[:MOST_ITEMS] if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def minor_units(obj: StripeObject, *path: str) -> int | None:
-    """An amount in minor units; None where absent. Raises Rejected where it is no whole number of 64 bits."""
-    return _integer(obj, path, "amount in minor units")
+    """An amount in minor units; None where absent. Raises Rejected where it is no whole number, or an absurd one."""
+    return _integer(obj, path, "amount in minor units", GREATEST_AMOUNT)
 
 
 def seconds(obj: StripeObject, *path: str) -> int | None:
     """A time in Unix seconds; None where absent. Raises Rejected where it is no whole number of 64 bits."""
-    return _integer(obj, path, "time in Unix seconds")
+    return _integer(obj, path, "time in Unix seconds", GREATEST_INTEGER)
 
 
-def _integer(obj: StripeObject, path: tuple[str, ...], meaning: str) -> int | None:
+def _integer(obj: StripeObject, path: tuple[str, ...], meaning: str, greatest: int) -> int | None:
     value = at(obj, *path)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > GREATEST_INTEGER:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > greatest:
         raise Rejected("unreadable_payload", f"{'.'.join(path)} is no {meaning}")
     return value

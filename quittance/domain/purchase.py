@@ -25,6 +25,7 @@ class Purchase:
             self._by_kind[tracked.kind].append(tracked)
         self._intents_of_charge = self._index_charges()
         self._invoices_of_intent, self._invoices_of_charge = self._index_invoices()
+        self._invoices_of_session = {session.id: self._billed_by(session) for session in self.all("session")}
         self.first_invoices = self._first_invoices()
         self.first_intents = self._first_intents()
         self.first_charges = sorted(filter(self._is_first, self.all("charge")), key=lambda charge: charge.id)
@@ -77,8 +78,10 @@ class Purchase:
         """Per payment intent, and per charge, the invoices that it pays, whichever side says so."""
         of_intent: Index = defaultdict(set)
         of_charge: Index = defaultdict(set)
-        for intent in self.all("intent"):
-            of_intent[intent.id] |= tied(intent, "invoice")
+        for payer in (*self.all("intent"), *self.all("session")):
+            intents = {payer.id} if payer.kind == "intent" else tied(payer, "intent")
+            for intent_id in intents:
+                of_intent[intent_id] |= tied(payer, "invoice")
         for charge in self.all("charge"):
             of_charge[charge.id] |= tied(charge, "invoice")
         for link in (*self.all("invoice"), *self.all("invoice_payment")):
@@ -89,6 +92,12 @@ class Purchase:
                 elif role == "charge":
                     of_charge[object_id] |= invoices
         return of_intent, of_charge
+
+    def _billed_by(self, session: Tracked) -> set[str]:
+        """The invoice that a session names, or else shares a subscription with: older sessions name none."""
+        subscriptions = tied(session, "subscription")
+        created = (one for one in self.all("invoice") if one.billing_reason == "subscription_create")
+        return tied(session, "invoice") | {one.id for one in created if tied(one, "subscription") & subscriptions}
 
     def _first_invoices(self) -> set[str]:
         """Ids of the invoices of the first purchase: created with the subscription, or named by a session."""
@@ -124,7 +133,7 @@ class Purchase:
         """Whether an intent, invoice or charge belongs to an attempt."""
         invoices = {tracked.id} if tracked.kind == "invoice" else self.invoices_of_charge(tracked)
         intents = self.intents_of_charge(tracked) if tracked.kind == "charge" else {tracked.id}
-        named_invoices = tied(session, "invoice")
+        named_invoices = self._invoices_of_session[session.id]
         if intents & tied(session, "intent") or invoices & named_invoices:
             return True
         return any(self._invoices_of_intent.get(intent_id, NONE) & named_invoices for intent_id in intents)

@@ -163,7 +163,13 @@ def _money_headline(
 
 
 def _is_processing(purchase: Purchase, foreign: set[str]) -> bool:
-    if any(charge.status == "pending" for charge in purchase.first_charges):
+    elsewhere = {
+        charge.id
+        for session in purchase.all("session")
+        if session.id in foreign
+        for charge in purchase.charges_of(session)
+    }
+    if any(charge.status == "pending" and charge.id not in elsewhere for charge in purchase.first_charges):
         return True
     return any(
         session.status == "complete_unpaid" and not _has_failed(purchase, session)

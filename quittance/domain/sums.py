@@ -35,7 +35,7 @@ def sums_of(
     refunds = _within(purchase.first_refunds, currency)
     disputes = _within(purchase.first_disputes, currency)
     standing_in = [one for one in sessions if one.currency in (currency, None) and _stands_in(purchase, one)]
-    everything = (*purchase.first_charges, *purchase.first_refunds, *sessions)
+    everything = (*purchase.first_charges, *purchase.first_refunds, *purchase.first_disputes, *sessions)
     return Sums(
         currency=currency,
         due=published_due if published_due is not None else _due(purchase, sessions),
@@ -116,5 +116,8 @@ def _first_invoices(purchase: Purchase) -> list[Tracked]:
 
 
 def needs_no_payment(purchase: Purchase, foreign: set[str]) -> bool:
-    """Whether a session of ours was completed without a payment (a discount of 100 %)."""
-    return any(one.status == PAID_SESSION[1] and one.id not in foreign for one in purchase.all("session"))
+    """Whether a session of ours was completed without a payment (a discount of 100 %, a trial). Stripe has called that
+    `paid` as well.
+    """
+    completed = (one for one in purchase.all("session") if one.status in PAID_SESSION and one.id not in foreign)
+    return any(one.status == PAID_SESSION[1] or one.amount == 0 for one in completed)

@@ -67,14 +67,14 @@ class Tracked(msgspec.Struct, frozen=True, omit_defaults=True):
     # The snapshot: of the event with the greatest key.
     key: Key | None = None
     status: str = ""
-    known: bool = True  # whether the status is one that the rules rank
-    created: int = 0  # the object's own creation
+    created: int = 0  # the object's own creation; 0 where no event tells it
     amount: int | None = None
     currency: str | None = None
     billing_reason: str | None = None
     customer: str | None = None
     email: str | None = None
     # What only grows.
+    known: bool = True  # whether each status that was seen is one that the rules rank
     ties: tuple[Tie, ...] = ()
     claim: KeptClaim | None = None
     paid_since: int | None = None  # the least time of any event that shows it paid
@@ -93,8 +93,8 @@ def merge(one: Tracked, other: Tracked) -> Tracked:
     return msgspec.structs.replace(
         greater,
         status=_settled_status(sightings) if sightings else greater.status,
-        known=_settled_known(sightings) if sightings else greater.known,
-        created=greater.created or lesser.created,
+        known=one.known and other.known,
+        created=_least(one.created or None, other.created or None) or 0,
         ties=tuple(sorted({*one.ties, *other.ties})),
         claim=_greater_claim(one.claim, other.claim),
         paid_since=_least(one.paid_since, other.paid_since),
@@ -152,10 +152,6 @@ def _settled(sightings: tuple[Sighting, ...]) -> Sighting:
 
 def _settled_status(sightings: tuple[Sighting, ...]) -> str:
     return _settled(sightings).status
-
-
-def _settled_known(sightings: tuple[Sighting, ...]) -> bool:
-    return _settled(sightings).status in SUBSCRIPTION
 
 
 def _greater_claim(one: KeptClaim | None, other: KeptClaim | None) -> KeptClaim | None:
