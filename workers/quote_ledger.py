@@ -183,7 +183,7 @@ class _Loading:
     async def _waiting_for(self, wanted: set[Key]) -> list[tuple[Scope, Tracked]]:
         sightings: list[tuple[Scope, Tracked]] = []
         for row in await self._fetch(WAITING, wanted):
-            if row["object_id"].startswith("own:"):
+            if row["fact"].startswith("["):  # an own event, whatever else somebody may have called "own:…" too
                 what = _told.decode(row["fact"])
                 self.ledger.book(_scope(row)).tell_before(str(what.subject["quote_id"]), what)
             else:

@@ -12,7 +12,7 @@ import msgspec
 
 from quittance.domain import ranks
 from quittance.domain.facts import facts_of
-from quittance.domain.payload import GREATEST_INTEGER, StripeObject, minor_units, seconds, text
+from quittance.domain.payload import GREATEST_AMOUNT, StripeObject, minor_units, seconds, text
 from quittance.domain.ranks import Key
 from quittance.domain.sums import captured_of, refunded_of
 from quittance.domain.tracked import Seen, Tracked, merge
@@ -183,7 +183,7 @@ def _invoice(kept: Kept) -> Document:
 
 
 def _refunded(kept: Kept) -> int:
-    return min(max(0, refunded_of(kept.subject, list(kept.refunds))), GREATEST_INTEGER)
+    return min(max(0, refunded_of(kept.subject, list(kept.refunds))), GREATEST_AMOUNT)
 
 
 def _receipt_status(charge: Tracked, paid: int | None, refunded: int) -> ReceiptStatus:

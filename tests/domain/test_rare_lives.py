@@ -125,6 +125,16 @@ def test_what_is_kept_of_an_object_is_one_thing_though_events_leave_out_when_it_
     assert len({reduce(merge, order) for order in permutations(sightings)}) == 1
 
 
+def test_a_session_of_a_revision_whose_publication_is_late_is_not_called_foreign() -> None:
+    """INVARIANT: what the next event may prove wrong is not mailed: a relay that was down brings publications last."""
+    story = a_story(revision=2)
+    early = [published(story, revision=1)]
+    paid_by_card(story)
+    assert (state(keyed(story), told=early)["anomalies"], state(story, told=early)["status"]) == ([], "paid")
+    late = [*early, published(story, revision=2)]
+    assert (state(story, told=late)["anomalies"], state(story, told=late)["paid_revision"]) == ([], 2)
+
+
 def a_session(at: int, created: int | None) -> Tracked:
     made = {} if created is None else {"created": created}
     (found,) = facts_of(Seen(at, f"evt_{at}", "checkout.session.completed"), {"id": "cs_1", **made}, {})

@@ -23,7 +23,7 @@ from tests.support.handling import accepted, pump, run_handler
 from tests.support.polling import eventually
 from workers import customers, documents, notifications, quotes
 from workers.mail.letters import ANOMALIES
-from workers.runtime.performer import Performer
+from workers.runtime.performer import CLAIM_MOST, Performer
 
 WORKERS = (customers, documents, quotes, notifications)
 OWNER = {"name": "Anna Berg", "email": "anna@example.com"}
@@ -95,8 +95,10 @@ async def send_due(database: Pool, rounds: int = 1, schedule: tuple[float, ...] 
     performer = Performer(notifications, database, schedule, asyncio.Event())
     async with notifications.outside() as outside:
         for _ in range(rounds):
-            if not await performer.perform_due(outside):
+            await performer._claim(outside, CLAIM_MOST)
+            if not performer._running:
                 break
+            await asyncio.gather(*performer._running)
 
 
 async def emails(database: Pool) -> list[tuple[Any, ...]]:
