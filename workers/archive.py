@@ -9,17 +9,21 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from quittance.broker import STRIPE_EVENTS, Queue
 from quittance.database import Connection
+from quittance.domain.claims import LONGEST_QUOTE_ID
+from quittance.domain.payload import storable
 from quittance.event import Event
 
 QUEUE: Final = Queue("archive", {STRIPE_EVENTS: ("#",)})
 
 # `created` is the same however often an event comes, so a re-delivery meets the same partition, weeks later too.
-# Arrays of arrays must be rectangular: an event's ids travel as one text, joined by a character that no id has.
+# Arrays of arrays must be rectangular: an event's ids travel as one text, joined by a character that no id has (chr(31)).
 SAVE: Final = """
 INSERT INTO events (created, account, livemode, event_id, type, api_version, ids, body, received_at)
-SELECT to_timestamp(created), account, livemode, event_id, type, api_version, string_to_array(ids, ' '), body,
+SELECT to_timestamp(created), account, livemode, event_id, type, api_version, string_to_array(ids, chr(31)), body,
        to_timestamp(received_at)
 FROM unnest($1::bigint[], $2::text[], $3::boolean[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
             $9::double precision[])
@@ -33,7 +37,9 @@ MOST_IDS: Final = 500
 # "evt_1Pgc76B7WZ01zgkWwyRHS12y", "in_1…", "price_1…": Stripe's prefix, then letters and digits (test clocks and sessions
 # carry a second underscore: "cs_test_a1…"). One digit or capital at least tells an id from a word such as "card_present".
 _stripe_id = re.compile(rb'"([a-z]{2,20}_(?:(?:test|live)_)?[A-Za-z0-9]{0,200}[A-Z0-9][A-Za-z0-9]{0,200})"')
-_quote_id = re.compile(rb'"(?:quote_id|client_reference_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
+# A quote's id is whatever the seller calls it, blanks and umlauts too, as JSON writes it: up to six bytes for one.
+_quote_id = re.compile(rb'"(?:quote_id|client_reference_id)"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){1,1530}")')
+JOINT: Final = "\x1f"
 _api_version = re.compile(rb'"api_version"\s*:\s*"([!#-\[\]-~]{1,60})"')
 
 
@@ -47,7 +53,7 @@ async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
         [event.id for event in events],
         [event.type for event in events],
         [api_version_in(event.body) for event in events],
-        [" ".join(ids_in(event)) for event in events],
+        [JOINT.join(ids_in(event)) for event in events],
         [event.body for event in events],
         [event.received_at for event in events],
     )
@@ -72,4 +78,15 @@ def _limited(event: Event) -> Iterator[str]:
             seen += 1
             if seen > MOST_IDS:
                 return
-            yield match[1].decode("ascii")
+            name = match[1].decode("ascii") if pattern is _stripe_id else _unquoted(match[1])
+            if name is not None:
+                yield name
+
+
+def _unquoted(literal: bytes) -> str | None:
+    """The quote id that a JSON string holds; None where no quote could be called that."""
+    try:
+        name = msgspec.json.decode(literal, type=str)
+    except ValueError:
+        return None
+    return name if storable(name) and JOINT not in name and len(name.encode()) <= LONGEST_QUOTE_ID else None

@@ -65,7 +65,8 @@ WHERE emails.account = again.account AND emails.livemode = again.livemode AND em
   AND (emails.state = 'skipped' OR (emails.state = 'refused' AND again.replayed))
 """
 WAKE: Final = "SELECT pg_notify('performers', '')"
-# The quote as it stands now, not as it stood when the mail was recorded.
+# The quote as it stands now, not as it stood when the mail was recorded. A subscription's own events may come after the
+# payment: that the quote recurs is known as soon as anything names one.
 CLAIM: Final = """
 WITH due AS MATERIALIZED (
     SELECT id FROM emails
@@ -81,7 +82,12 @@ SELECT claimed.id, claimed.account, claimed.livemode, claimed.quote_id, claimed.
        claimed.to_owner OR quotes.owner_email IS NOT NULL AS to_owner,
        claimed.message_id, claimed.paid_at, claimed.attempts,
        claimed.event_id, claimed.event_type, claimed.event_headers, claimed.event_body,
-       quotes.title, quotes.locale, quotes.time_zone, quotes.data
+       quotes.title, quotes.locale, quotes.time_zone, quotes.data,
+       EXISTS (
+           SELECT FROM stripe_objects AS known
+           WHERE (known.account, known.livemode, known.quote_id) = (claimed.account, claimed.livemode, claimed.quote_id)
+             AND (known.kind = 'subscription' OR known.snapshot @> '{"ties": [["subscription"]]}')
+       ) AS recurs
 FROM claimed LEFT JOIN quotes USING (account, livemode, quote_id)
 """
 SENT: Final = """

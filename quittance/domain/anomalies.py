@@ -87,7 +87,7 @@ def _quote_id_conflict(evidence: Evidence) -> bool:
 
 
 def _renewal_disputed(evidence: Evidence) -> bool:
-    return len(evidence.purchase.all("dispute")) > len(evidence.purchase.first_disputes)
+    return any(map(evidence.purchase.is_of_renewal, evidence.purchase.all("dispute")))
 
 
 def _unknown_state(evidence: Evidence) -> bool:

@@ -65,6 +65,19 @@ class Purchase:
                 return max(revisions)
         return 1
 
+    def is_of_renewal(self, dispute: Tracked) -> bool:
+        """Whether a dispute is known to be about a later invoice of a subscription; not while its invoice is unknown."""
+        charges = tied(dispute, "charge")
+        intents = tied(dispute, "intent").union(
+            *(self._intents_of_charge.get(charge_id, NONE) for charge_id in charges)
+        )
+        invoices = set[str]().union(
+            *(self._invoices_of_charge.get(charge_id, NONE) for charge_id in charges),
+            *(self._invoices_of_intent.get(intent_id, NONE) for intent_id in intents),
+        )
+        known = [one for one in map(self._known, invoices) if one is not None and tied(one, "subscription")]
+        return bool(known) and not invoices & self.first_invoices
+
     def _index_charges(self) -> Index:
         intents: Index = defaultdict(set)
         for charge in self.all("charge"):

@@ -68,7 +68,9 @@ def test_the_asyncapi_document_names_the_same_contract() -> None:
 async def test_the_consumer_in_the_readme_runs(database: Pool, amqp: Broker) -> None:
     (example,) = re.findall(r"<!-- example:.*?-->\n```python\n(.*?)```", README, re.DOTALL)
     assert len([line for line in example.splitlines() if line.strip()]) <= 16
-    events = [as_event(sent) for sent in life("refunded", "readme").events]
+    # Two sellers who number their quotes alike: the consumer must tell them apart.
+    lives = [life("refunded", account, account=account, quote_id="Q-1") for account in ("acct_1", "acct_2")]
+    events = [as_event(sent) for one in lives for sent in one.events]
     for event in await pump(list(WORKERS.values()), events, database):
         await amqp.send("crm", event)
 
@@ -81,8 +83,10 @@ async def test_the_consumer_in_the_readme_runs(database: Pool, amqp: Broker) -> 
     assert consumer.stdout is not None
     try:
         async with asyncio.timeout(20):
-            while b"refunded" not in await consumer.stdout.readline():
-                pass
+            waiting = {b"/accounts/acct_1/test/quotes/Q-1 refunded", b"/accounts/acct_2/test/quotes/Q-1 refunded"}
+            while waiting:
+                line = await consumer.stdout.readline()
+                waiting -= {end for end in waiting if line.startswith(end)}
         await eventually(drained, timeout=10)
     finally:
         consumer.kill()

@@ -157,6 +157,21 @@ async def test_r29_the_mail_of_a_recurring_quote_says_that_somebody_has_to_end_i
     assert said == [True, True, False, False]
 
 
+@pytest.mark.parametrize("first", ["checkout.session.completed", "invoice.paid"])
+@pytest.mark.parametrize("which", ["subscription", "card"])
+async def test_r29_the_mail_says_so_though_the_subscriptions_own_events_come_later(
+    database: Pool, smtp: FakeSmtp, which: str, first: str
+) -> None:
+    """INVARIANT: the mail goes out once, so it may not depend on whether the subscription was heard of in time."""
+    events = [event for event in life(which, "early", owner_email="rep@example.com").events if event["type"] == first]
+    await pump(WORKERS, [accepted(body(event)) for event in events], database)
+    await send_due(database)
+    recurs = "its subscription goes on until somebody cancels it in Stripe"
+    assert [recurs in " ".join(mail.part("plain").split()) for mail in smtp.received] == (
+        [which == "subscription"] * len(events)
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

@@ -96,8 +96,17 @@ async def test_no_body_is_refused(database: Pool, body: bytes) -> None:
 )
 def test_reading_ids_never_raises(body: bytes) -> None:
     found = archive.ids_in(of(body))
-    assert all(name and " " not in name and "\x00" not in name for name in found)
+    assert all(name and archive.JOINT not in name and "\x00" not in name for name in found)
     archive.api_version_in(body)
+
+
+@pytest.mark.parametrize("written", ["Angebot 7/2026", "Q-\u00dc 7", 'Q-"7"', "q" * 255])
+async def test_an_event_is_found_by_its_quote_whatever_the_seller_calls_it(database: Pool, written: str) -> None:
+    """INVARIANT: a fact that has waited for 40 days is found in the archive, by the very id that its quote has."""
+    for number, ascii_only in enumerate((True, False)):
+        raw = json.dumps({"id": f"e{number}", "type": "t", "a": {"quote_id": written}}, ensure_ascii=ascii_only)
+        await run_handler(archive, [accepted(raw.encode())], database)
+    assert await database.fetchval("SELECT count(*) FROM events WHERE ids && ARRAY[$1]", written) == 2
 
 
 def test_ids_are_told_from_words() -> None:

@@ -27,7 +27,9 @@ def lives(
     """All events of a quote in causal order, own events included."""
     number = draw(st.integers(0, 10**6)) if seed is None else seed
     amount, shape = draw(st.integers(1_000, 40_000)), draw(st.sampled_from(SHAPES))
-    details = purchase(number, shape=shape, begins=begins, amount=amount)
+    # A session that we created, where the quote is published; else one that claims to be.
+    metadata = {"quote_checkout_key": CHECKOUT_KEY} if draw(st.booleans()) else {}
+    details = purchase(number, shape=shape, begins=begins, amount=amount, metadata=metadata)
     story = FullStory(details, refund_events=draw(st.sampled_from(["all", "charge_only", "refund_only"])))
     told: list[Event] = []
     if published and draw(st.booleans()):

@@ -104,5 +104,6 @@ def mail_of(claim: Record) -> Mail:
         subscription_status=now.subscription_status,
         customer_email=None if now.customer is None else now.customer.email,
         documents=tuple(now.documents),
+        recurs=claim["recurs"],
         to_owner=claim["to_owner"],
     )

@@ -123,6 +123,7 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
     subscription_status: str | None
     customer_email: str | None
     documents: tuple[dict[str, Any], ...]
+    recurs: bool  # whether a subscription is known of, be it by its id alone
     to_owner: bool  # False where it goes to MAIL_TO instead
 
     def name(self) -> str:
@@ -200,7 +201,7 @@ def _paid(mail: Mail, called: str) -> list[str]:
     paragraphs = [" ".join([first, *_since(mail)])]
     if mail.revision != mail.current_revision:
         paragraphs.append(f"That was revision {mail.revision}; the quote is at revision {mail.current_revision} now.")
-    if mail.subscription_status is not None:
+    if mail.recurs or mail.subscription_status is not None:
         paragraphs.append(ENDED if mail.subscription_status in SUBSCRIPTION_ENDED else RECURS)
     return paragraphs
 

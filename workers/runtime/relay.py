@@ -59,6 +59,10 @@ ORDER BY waiting.id
 """
 PUBLISHED: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
+# After this many rows at once, the next claim waits a little: each costs a transaction, however few rows it brings.
+BUSY: Final = 5
+LINGER: Final = 0.01
+
 CLAIM_MOST: Final = 32  # buckets
 READ_MOST: Final = 25  # rows of each
 PUBLISH_TIMEOUT: Final = 5.0
@@ -120,6 +124,8 @@ class Relay:
             pause.reset()
             if published == 0:
                 await self._wait(channel)
+            elif published >= BUSY:
+                await asyncio.sleep(LINGER)
 
     async def _wait(self, channel: AbstractChannel) -> None:
         try:

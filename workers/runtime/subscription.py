@@ -17,9 +17,11 @@ from quittance import broker
 from quittance.broker import CALL_TIMEOUT, BrokerAway, calling
 from workers.runtime import probes
 
-# On a busy queue a batch that begins thin waits this long for more: a transaction for each costs more than the wait.
-LINGER: Final = 0.002
-THIN: Final = 8
+# On a busy queue (the last batch held BUSY or more) a batch waits for its neighbours, unless it is FULL already: small
+# transactions would take the processor from whoever brings more. A lone event is never held back.
+LINGER: Final = 0.015
+BUSY: Final = 5
+FULL: Final = 100
 
 
 class Delivery(NamedTuple):
@@ -73,13 +75,13 @@ class Subscription:
                     await self._wake.wait()
         except TimeoutError:
             return []
-        if self._busy and len(self._arrived) < THIN and not self._stopped:
+        if self._busy and len(self._arrived) < FULL and not self._stopped:
             await asyncio.sleep(LINGER)
         self._check()
         if self._stopped:
             return []
         batch = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
-        self._busy = len(batch) >= THIN
+        self._busy = len(batch) >= BUSY
         return batch
 
     async def ack(self, tag: int, *, multiple: bool) -> None:
