@@ -245,11 +245,12 @@ _OWNER_HOMES: Final[tuple[Kind, ...]] = ("session", "intent", "subscription", "i
 
 
 def _owner(publication: Publication | None, purchase: Purchase) -> dict[str, str | None]:
-    """The published owner; of an adopted quote the `metadata.owner_email` of what carries the quote id, newest first
-    within the first kind that has one.
+    """The published owner; where no address was published, the `metadata.owner_email` of what carries the quote id,
+    newest first within the first kind that has one.
     """
-    if publication is not None:
-        return {"name": publication.owner_name, "email": publication.owner_email}
+    name = publication.owner_name if publication is not None else None
+    if publication is not None and publication.owner_email:
+        return {"name": name, "email": publication.owner_email}
     for kind in _OWNER_HOMES:
         named = [
             (one.claim.key, one.id, one.claim.owner_email)
@@ -257,8 +258,8 @@ def _owner(publication: Publication | None, purchase: Purchase) -> dict[str, str
             if one.claim is not None and one.claim.owner_email and one.claim.quote_id == purchase.quote_id
         ]
         if named:
-            return {"name": None, "email": max(named)[2]}
-    return {"name": None, "email": None}
+            return {"name": name, "email": max(named)[2]}
+    return {"name": name, "email": None}
 
 
 def _documents(documents: Mapping[str, ToldDocument]) -> list[dict[str, Any]]:
