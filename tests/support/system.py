@@ -36,6 +36,9 @@ ALL = ("ingest", *WORKERS, RELAY)
 READY = {"ingest": ("ingest.listening", 1), RELAY: ("workers.started", 1), "all": ("queue.consuming", len(WORKERS))}
 CONSUMING = ("queue.consuming", 1)
 
+# For a process to end, whose own grace is 10 s; on a machine that does other things besides.
+PATIENCE = 40.0
+
 
 @dataclass
 class System:
@@ -86,20 +89,25 @@ class System:
             except aiohttp.ClientError:
                 return False
 
-    async def stop(self, name: str) -> int:
-        """SIGTERM; its exit code."""
-        return await self.programs.pop(name).stop()
+    async def stop(self, name: str) -> None:
+        """SIGTERM. Raises AssertionError, with its last lines, where it does not end or not well."""
+        running = self.programs.pop(name)
+        began = time.monotonic()
+        try:
+            code: int | None = await running.stop(PATIENCE)
+        except TimeoutError:
+            code = None
+        last = "\n".join(running.lines[-30:])
+        assert code == 0, f"{name} ended with {code} after {time.monotonic() - began:.1f} s:\n{last}"
 
     async def kill(self, name: str) -> None:
         """SIGKILL."""
         self.kills[name] = self.kills.get(name, 0) + 1
         await self.programs.pop(name).kill()
 
-    async def stop_all(self) -> dict[str, int]:
-        """SIGTERM to all of them at once; their exit codes."""
-        names = list(self.programs)
-        codes = await asyncio.gather(*(self.stop(name) for name in names))
-        return dict(zip(names, codes, strict=True))
+    async def stop_all(self) -> None:
+        """SIGTERM to all of them at once."""
+        await asyncio.gather(*(self.stop(name) for name in list(self.programs)))
 
     def alive(self) -> None:
         """Raise AssertionError where a process ended by itself."""

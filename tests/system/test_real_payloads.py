@@ -36,7 +36,7 @@ async def test_every_recorded_event_is_accepted_archived_and_handled(
         stripe = Stripe(running.url)
         await stripe.send([*events, *events])
         await settled(running, stripe.events)
-        assert await running.stop_all() == {"ingest": 0, "all": 0}
+        await running.stop_all()
     await every_event_once(database, events)
     assert await database.fetch("SELECT * FROM failed_deliveries") == []
     told = await everything_told(amqp_url)
