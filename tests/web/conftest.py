@@ -1,6 +1,6 @@
 """The quotes API on a port of its own, against this test's own database; and a client for each token."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Answer:
 
     status: int
     json: Any
-    headers: dict[str, str]
+    headers: Mapping[str, str]  # in any case
 
     @property
     def faults(self) -> list[tuple[str, str, int | None]]:
@@ -59,7 +59,7 @@ class Api:
             headers.setdefault("Authorization", f"Bearer {self.token}")
         async with self.session.request(method, f"{self.base}{path}", headers=headers, **given) as answer:
             body = await answer.json(content_type=None)
-            return Answer(answer.status, body, dict(answer.headers))
+            return Answer(answer.status, body, answer.headers)
 
     async def publish(self, quote_id: str, body: Any) -> Answer:
         return await self.ask("PUT", f"/v1/quotes/{quote_id}", json=body)
