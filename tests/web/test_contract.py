@@ -1,6 +1,7 @@
 """web/openapi.yaml says what the handlers do: checked by requests made from it, and by what they answer."""
 
 import asyncio
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import schemathesis
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator
+from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
 from quittance.domain.publishing.content import FREQUENCIES
@@ -89,20 +91,26 @@ async def test_whatever_it_allows_or_forbids_is_answered_as_it_says(
     document = DOCUMENT | {"servers": [{"url": api.base}]}
     schema = schemathesis.openapi.from_dict(document)
     operation = schema[path][method.upper()]
-    checks = [check for check in CHECKS.get_all() if check.__name__ in WANTED]
+    checks: list[Any] = [check for check in CHECKS.get_all() if check.__name__ in WANTED]
     assert len(checks) == len(WANTED)
 
-    @given(case=operation.as_strategy())
+    right = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    wrong = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    answered: Counter[int] = Counter()
+
+    @given(case=right | wrong)
     @settings(
         max_examples=60, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    def ask(case: schemathesis.Case) -> None:
-        case.call_and_validate(
+    def ask(case: schemathesis.Case[Any]) -> None:
+        answer = case.call_and_validate(
             base_url=api.base, headers={"Authorization": f"Bearer {api.token}"}, checks=checks, timeout=20
         )
+        answered[answer.status_code] += 1
 
     with ThreadPoolExecutor(1) as threads:
         await asyncio.get_running_loop().run_in_executor(threads, ask)
+    assert len(answered) > 1, "or the requests were all of one kind"
 
 
 WANTED = (
