@@ -166,6 +166,8 @@ CREATE TABLE IF NOT EXISTS quote_status_changes (
     PRIMARY KEY (account, livemode, quote_id, sequence)
 );
 COMMENT ON TABLE quote_status_changes IS 'Every change told to the CRM, in sequence, without a gap (S5).';
+-- Of a database from before there was a feed: all that is in it then has one place.
+ALTER TABLE quote_status_changes ADD COLUMN IF NOT EXISTS feed_place xid8 NOT NULL DEFAULT pg_current_xact_id();
 COMMENT ON COLUMN quote_status_changes.feed_place IS
     'Orders the changes of all quotes (GET /v1/changes): the transaction that wrote it, or the place of the quote''s change '
     'before it, whichever is greater. web/changes.py proves why no reader misses one.';

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from asyncpg.pool import Pool
 
+from quittance.cli.schema_check import differences
+from quittance.database import apply_schema
 from quittance.event import first_event
 from tests.support.handling import pump, run_handler
 from tests.support.polling import eventually
@@ -207,3 +209,14 @@ async def test_held_back_means_later_and_not_never(api: Api, database: Pool) -> 
         return (await read_on(api))[0] == ["Q-1:1"]
 
     await eventually(there)
+
+
+async def test_a_database_from_before_the_feed_gets_one(api: Api, database: Pool, database_url: str) -> None:
+    await run_handler(QUOTES, [published("Q-1"), published("Q-1", 2), published("Q-2")], database)
+    await database.execute("ALTER TABLE quote_status_changes DROP COLUMN feed_place")
+    await apply_schema(database_url)
+    async with database.acquire() as db:
+        assert await differences(db) == []
+    await run_handler(QUOTES, [published("Q-0"), published("Q-1", 3)], database)
+    seen, _ = await read_on(api, limit=1)
+    assert seen == ["Q-1:1", "Q-1:2", "Q-2:1", "Q-0:1", "Q-1:3"]
