@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,3 +222,17 @@ async def test_a_database_from_before_the_feed_gets_one(api: Api, database: Pool
     await run_handler(QUOTES, [published("Q-0"), published("Q-1", 3)], database)
     seen, _ = await read_on(api, limit=1)
     assert seen == ["Q-1:1", "Q-1:2", "Q-2:1", "Q-0:1", "Q-1:3"]
+
+
+async def test_after_a_restore_into_another_cluster_the_runbooks_statement_gives_the_feed_back(
+    api: Api, database: Pool
+) -> None:
+    """Places of another cluster may lie far ahead of this one's transactions."""
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    (statement,) = re.findall(r"`(UPDATE quote_status_changes SET [^`]*)`", page)
+    await run_handler(QUOTES, [published("Q-1"), published("Q-2")], database)
+    await database.execute("UPDATE quote_status_changes SET feed_place = '999999999999'")
+    assert (await read_on(api))[0] == []
+    await database.execute(statement)
+    await run_handler(QUOTES, [published("Q-1", 2)], database)
+    assert (await read_on(api, limit=1))[0] == ["Q-1:1", "Q-2:1", "Q-1:2"]
