@@ -26,5 +26,5 @@ ENV PATH=/opt/quittance/bin:$PATH \
 COPY --from=build /opt/quittance /opt/quittance
 # A number, so that a cluster can tell without looking into the image that this is not root.
 USER 10001:10001
-EXPOSE 8080
+EXPOSE 8080 8081
 CMD ["python", "-m", "ingest"]

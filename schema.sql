@@ -148,6 +148,7 @@ COMMENT ON COLUMN quotes.facts IS 'What is known of the quote beside stripe_obje
 COMMENT ON COLUMN quotes.data IS 'The data of the newest CRM event.';
 CREATE INDEX IF NOT EXISTS quotes_status ON quotes (account, livemode, status, changed_at);
 CREATE INDEX IF NOT EXISTS quotes_id ON quotes (quote_id);
+CREATE INDEX IF NOT EXISTS quotes_status_id ON quotes (account, livemode, status, quote_id);
 
 CREATE TABLE IF NOT EXISTS quote_status_changes (
     account    text        NOT NULL,
@@ -161,9 +162,17 @@ CREATE TABLE IF NOT EXISTS quote_status_changes (
     cause_type text        NOT NULL,
     data       jsonb       NOT NULL,
     changed_at timestamptz NOT NULL DEFAULT now(),
+    feed_place xid8        NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (account, livemode, quote_id, sequence)
 );
 COMMENT ON TABLE quote_status_changes IS 'Every change told to the CRM, in sequence, without a gap (S5).';
+-- Of a database from before there was a feed: all that is in it then has one place.
+ALTER TABLE quote_status_changes ADD COLUMN IF NOT EXISTS feed_place xid8 NOT NULL DEFAULT pg_current_xact_id();
+COMMENT ON COLUMN quote_status_changes.feed_place IS
+    'Orders the changes of all quotes (GET /v1/changes): the transaction that wrote it, or the place of the quote''s change '
+    'before it, whichever is greater. web/changes.py proves why no reader misses one.';
+CREATE INDEX IF NOT EXISTS quote_status_changes_feed ON quote_status_changes
+    (account, livemode, feed_place, quote_id, sequence);
 
 CREATE TABLE IF NOT EXISTS stripe_objects (
     account    text        NOT NULL,
@@ -397,3 +406,63 @@ COMMENT ON COLUMN emails.event_body IS 'The change that caused the mail: what a 
 COMMENT ON COLUMN emails.state IS 'skipped: no owner is known and MAIL_TO is not set (counted, no dead letter).';
 CREATE UNIQUE INDEX IF NOT EXISTS emails_anomaly_once ON emails (account, livemode, quote_id, kind) WHERE kind <> 'paid';
 CREATE INDEX IF NOT EXISTS emails_due ON emails (due_at) WHERE state = 'due';
+
+-- Publishing ---------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS accounts (
+    account         text        NOT NULL,
+    livemode        boolean     NOT NULL,
+    charges_enabled boolean,
+    name            text,
+    country         text,
+    connected_at    timestamptz,
+    deauthorised_at timestamptz,
+    changed_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, livemode)
+);
+COMMENT ON TABLE accounts IS 'What is known of a Stripe account; `self` is the key''s own. One without a row is not known.';
+COMMENT ON COLUMN accounts.charges_enabled IS 'Whether it can take payments (R4); null while Stripe has not said.';
+
+CREATE TABLE IF NOT EXISTS api_tokens (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    token_hash  bytea       NOT NULL UNIQUE CHECK (length(token_hash) = 32),
+    prefix      text        NOT NULL,
+    account     text        NOT NULL CHECK (account <> ''),
+    livemode    boolean     NOT NULL,
+    permissions text[]      NOT NULL
+        CHECK (cardinality(permissions) > 0 AND permissions <@ '{publish,read,connect,operate}'::text[]),
+    note        text        NOT NULL DEFAULT '',
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    revoked_at  timestamptz
+);
+COMMENT ON TABLE api_tokens IS 'Who may call the quotes API: for which account and mode, and what.';
+COMMENT ON COLUMN api_tokens.token_hash IS 'SHA-256 of the token. It has 256 random bits, so there is nothing to guess from it.';
+COMMENT ON COLUMN api_tokens.prefix IS 'The beginning of the token, to recognise it by.';
+
+CREATE TABLE IF NOT EXISTS published_quotes (
+    account      text        NOT NULL,
+    livemode     boolean     NOT NULL,
+    quote_id     text        NOT NULL,
+    revision     integer     NOT NULL CHECK (revision > 0),
+    content_hash bytea       NOT NULL CHECK (length(content_hash) = 32),
+    content      jsonb       NOT NULL,
+    totals       jsonb       NOT NULL,
+    warnings     jsonb       NOT NULL DEFAULT '[]',
+    page_token   text        NOT NULL UNIQUE CHECK (length(page_token) >= 22),
+    checkout_key text        NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT now(),
+    expires_at   timestamptz,
+    recalled_at  timestamptz,
+    expired_at   timestamptz,
+    PRIMARY KEY (account, livemode, quote_id, revision)
+);
+COMMENT ON TABLE published_quotes IS 'What was published, one row per revision; content never changes (R17).';
+COMMENT ON COLUMN published_quotes.content_hash IS 'SHA-256 of the content''s canonical JSON: the same content again is no new revision.';
+COMMENT ON COLUMN published_quotes.page_token IS 'The secret part of the quote page''s address; no address leads to another.';
+COMMENT ON COLUMN published_quotes.checkout_key IS 'Marks the Checkout Sessions that we create of this revision (S1).';
+COMMENT ON COLUMN published_quotes.expires_at IS 'The end of the expiry day in the quote''s own time zone (R28).';
+COMMENT ON COLUMN published_quotes.expired_at IS 'When the clock noticed: from then on it is told.';
+CREATE UNIQUE INDEX IF NOT EXISTS published_quotes_one_live ON published_quotes (account, livemode, quote_id)
+    WHERE recalled_at IS NULL;
+CREATE INDEX IF NOT EXISTS published_quotes_expiring ON published_quotes (expires_at)
+    WHERE recalled_at IS NULL AND expired_at IS NULL AND expires_at IS NOT NULL;

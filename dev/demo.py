@@ -1,4 +1,4 @@
-"""`make demo`: the whole system, fed with signed Stripe events through its own door, and checked at the end.
+"""`make demo`: the whole system, fed with signed Stripe events through its own doors, and checked at the end.
 
 Exit 0 only if everything became what it had to become.
 """
@@ -18,7 +18,7 @@ import asyncpg
 from rich.console import Console
 from rich.text import Text
 
-from dev import demo_events, demo_report, servers
+from dev import demo_events, demo_report, quotes_api, servers
 from dev.crm import Crm, crm
 from dev.demo_checks import differences, look
 from dev.demo_scenario import SECRET, WRONG_SECRET, Scenario, run_name, scenario
@@ -29,6 +29,7 @@ from dev.stripe_api import KEY, stripe_api
 from dev.stripe_events import body
 from dev.system import ChildDied, System, initialise, system
 from quittance.cli.sending import Sender, sender
+from quittance.tokens import new_token
 
 CONCURRENCY: Final = 8
 PATIENCE: Final = 60.0  # seconds for all of it to be handled; it takes about two
@@ -41,6 +42,8 @@ class Running:
 
     at: System
     url: str
+    api: str
+    token: str
     db: asyncpg.Connection
     crm: Crm
     mails: Mailbox
@@ -64,13 +67,17 @@ async def started(at: System, given: servers.Servers, show: Console) -> AsyncIte
             "MAIL_FROM": MAIL_FROM,
         }
         at.start("workers", ["workers", "all"], "METRICS_PORT", environment)
-        with show.status("python -m ingest, python -m workers all"):
+        of_web = quotes_api.environment_of({}, given.database_url, given.amqp_url)
+        web = at.start("web", ["web"], "WEB_PORT", of_web)
+        with show.status("python -m ingest, python -m workers all, python -m web"):
             await at.ready()
+        token = new_token(livemode=False)
+        await quotes_api.grant(given.database_url, token, "make demo")
         db = await asyncpg.connect(given.database_url)
         try:
             # On a broker that somebody else uses too, the queue `crm` is not ours to empty.
             async with crm(given.amqp_url, whole_queue=given.managed) as listening:
-                yield Running(at, f"{ingest.url}/webhooks/stripe", db, listening, mails)
+                yield Running(at, f"{ingest.url}/webhooks/stripe", web.url, token, db, listening, mails)
         finally:
             await db.close()
 
@@ -106,6 +113,7 @@ async def handled(run: Running, events: Sequence[Sent], show: Console, patience:
 async def told_lives(run: Running, show: Console, seed: int) -> list[str]:
     """Send the scenario, show what became of it; the differences from what must be."""
     told = scenario(run_name())
+    wrong = await _published(run, told, show)
     deliveries = told.deliveries(seed)
     show.print(
         Text(
@@ -113,7 +121,7 @@ async def told_lives(run: Running, show: Console, seed: int) -> list[str]:
             f"--seed {seed}; one of them is poison, and one more is forged."
         )
     )
-    wrong = await _deliver(run, told, deliveries)
+    wrong += await _deliver(run, told, deliveries)
     wrong += await handled(run, [Sent(sent["id"], sent["type"]) for sent in told.genuine()], show, PATIENCE)
 
     async def right() -> bool:
@@ -127,6 +135,14 @@ async def told_lives(run: Running, show: Console, seed: int) -> list[str]:
     show.print(demo_report.mails_table(run.mails.mails))
     show.print(demo_report.dead_letters_table(found.failed))
     return wrong + differences(told, found, run.crm, run.mails.mails)
+
+
+async def _published(run: Running, told: Scenario, show: Console) -> list[str]:
+    quote_id = f"Q-{told.run}-published"
+    show.print(
+        Text(f"Publishing {quote_id} through the quotes API at {run.api}, again, over itself, and recalling it.")
+    )
+    return await quotes_api.published_and_recalled(run.api, run.token, quote_id, run.crm)
 
 
 async def _deliver(run: Running, told: Scenario, deliveries: Sequence[bytes]) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Final
 
 from rich.text import Text
 
-from dev import demo_report, servers
+from dev import demo_report, quotes_api, servers
 from dev.lives import life
 from dev.mailbox import mail_page, mailbox
 from dev.places import CannotStart, free_ports, is_free
@@ -32,6 +32,10 @@ FOLDER: Final = ROOT / ".local" / "run"
 USUAL_PORT: Final = 8080
 LOOK_EVERY: Final = 0.3  # seconds
 MAILS: Final = "Mails"
+# What the workers have no business with.
+UNREAD: Final = frozenset(
+    "STRIPE_WEBHOOK_SECRETS STRIPE_WEBHOOK_SECRETS_FILE INGEST_HOST INGEST_PORT WEB_HOST WEB_PORT PUBLIC_URL CURRENCY_POLICY".split()
+)
 
 
 def webhook_secret() -> str:
@@ -102,11 +106,14 @@ async def start(at: System, given: servers.Servers, environment: Mapping[str, st
     urls = {"DATABASE_URL": given.database_url, "AMQP_URL": given.amqp_url}
     of_ingest = ingest_environment(environment, given.amqp_url)
     ingest = at.start("ingest", ["ingest"], "INGEST_PORT", of_ingest)
-    unread = ("STRIPE_WEBHOOK_SECRETS", "STRIPE_WEBHOOK_SECRETS_FILE", "INGEST_HOST", "INGEST_PORT")
-    of_workers = {name: value for name, value in environment.items() if name in OURS and name not in unread}
+    of_web = quotes_api.environment_of(environment, given.database_url, given.amqp_url)
+    web = at.start("web", ["web"], "WEB_PORT", of_web)
+    of_workers = {name: value for name, value in environment.items() if name in OURS and name not in UNREAD}
     workers = at.start("workers", ["workers", "all"], "METRICS_PORT", {**of_workers, **urls})
     await at.ready()
 
+    token = quotes_api.token_kept_in(FOLDER / "api-token")
+    await quotes_api.grant(given.database_url, token, "make run")
     url, secret = f"{ingest.url}/webhooks/stripe", of_ingest["STRIPE_WEBHOOK_SECRETS"]
     samples = FOLDER / "samples"
     number = write_samples(samples)
@@ -114,7 +121,9 @@ async def start(at: System, given: servers.Servers, environment: Mapping[str, st
     return {
         "Webhooks": url,
         "Secret": secret,
-        "Metrics": f"{ingest.url}/metrics  {workers.url}/metrics",
+        "Quotes API": f"{of_web['PUBLIC_URL']}/v1/quotes  (docs/publishing.md; {web.url}/openapi.json)",
+        "Token": token,
+        "Metrics": f"{ingest.url}/metrics  {workers.url}/metrics  {web.url}/metrics",
         **({MAILS: environment[MAILS]} if MAILS in environment else {}),
         **urls,
         "Logs": str(at.logs),

@@ -30,6 +30,7 @@ OURS: Final = [
     "ADOPT_UNPUBLISHED",
     "AMQP_URL",
     "CRM_QUEUE_MAX_BYTES",
+    "CURRENCY_POLICY",
     "DATABASE_URL",
     "INGEST_HOST",
     "INGEST_PORT",

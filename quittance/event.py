@@ -264,6 +264,25 @@ def own_event(
     )
 
 
+def first_event(
+    event_id: str, event_type: str, subject: Mapping[str, Any], *, account: str, livemode: bool, at: float, stream: str
+) -> Event:
+    """One of our own events that nothing from Stripe is behind (`quote.published`, `quote.recalled`, `quote.expired`): its
+    own cause. `at` is the database's time, in Unix seconds.
+    """
+    itself = Event(
+        id=event_id,
+        type=event_type,
+        account=account,
+        livemode=livemode,
+        created=int(at),
+        received_at=at,
+        body=b"",
+        cause=Cause(event_id, event_type),
+    )
+    return own_event(event_id, event_type, subject, because=itself, stream=stream)
+
+
 def _text(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         value = value.decode()

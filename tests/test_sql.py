@@ -10,6 +10,7 @@ from asyncpg.pool import Pool
 
 import ingest
 import quittance
+import web
 import workers
 
 BEGINNINGS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
@@ -17,7 +18,7 @@ BEGINNINGS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 
 def statements() -> Iterator[tuple[str, str]]:
     """`module.NAME` and text of each upper-case constant that begins as SQL does."""
-    for package in (ingest, quittance, workers):
+    for package in (ingest, quittance, web, workers):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if found.name.endswith("__main__"):
                 continue

@@ -38,12 +38,19 @@ ON CONFLICT (account, livemode, quote_id) DO UPDATE SET
     subscription_status = excluded.subscription_status, anomalies = excluded.anomalies,
     changed_at = CASE WHEN old.sequence = excluded.sequence THEN old.changed_at ELSE now() END
 """
+# A transaction can get its number long before it gets the quote's lock, so a later change of a quote may be written by an
+# earlier transaction: its place in the feed is no less than that of the change before it (web/changes.py).
 SAVE_CHANGES: Final = """
 INSERT INTO quote_status_changes (
-    account, livemode, quote_id, sequence, previous, status, label, cause_id, cause_type, data
+    account, livemode, quote_id, sequence, previous, status, label, cause_id, cause_type, data, feed_place
 )
 SELECT account, livemode, data ->> 'quote_id', (data ->> 'sequence')::bigint, data ->> 'previous', data ->> 'status',
-       data ->> 'label', data -> 'cause' ->> 'id', data -> 'cause' ->> 'type', data
+       data ->> 'label', data -> 'cause' ->> 'id', data -> 'cause' ->> 'type', data,
+       greatest(pg_current_xact_id(), (
+           SELECT feed_place FROM quote_status_changes AS before
+           WHERE (before.account, before.livemode, before.quote_id) = (new.account, new.livemode, new.data ->> 'quote_id')
+           ORDER BY before.sequence DESC LIMIT 1
+       ))
 FROM unnest($1::text[], $2::boolean[], $3::jsonb[]) AS new (account, livemode, data)
 """
 SAVE_OBJECTS: Final = """

@@ -4,7 +4,7 @@ from typing import Final
 
 import typer
 
-from quittance.cli import dead_letters, dead_letters_replay, doctor, events, events_replay, init, quotes, send
+from quittance.cli import dead_letters, dead_letters_replay, doctor, events, events_replay, init, quotes, send, tokens
 
 app: Final = typer.Typer(
     name="quittance",
@@ -23,6 +23,7 @@ events.app.command("replay")(events_replay.replay)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(events.app, name="events")
 app.add_typer(quotes.app, name="quotes")
+app.add_typer(tokens.app, name="tokens")
 
 
 def main() -> None:

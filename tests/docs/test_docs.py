@@ -22,6 +22,7 @@ from tests.support.handling import pump
 from tests.support.messages import Broker
 from tests.support.polling import eventually
 from tests.support.random_lives import as_event
+from web import metrics as web_metrics
 from workers import WORKERS
 from workers.runtime import metrics as worker_metrics
 
@@ -101,7 +102,9 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_variable_that_is_read_is_explained() -> None:
-    sources = [path.read_text() for part in ("ingest", "workers", "quittance") for path in (ROOT / part).rglob("*.py")]
+    sources = [
+        path.read_text() for part in ("ingest", "workers", "web", "quittance") for path in (ROOT / part).rglob("*.py")
+    ]
     read = {name for text in sources for name in re.findall(r"(?:reader|Reader\(\))\.\w+\(\s*\"([A-Z][A-Z_]+)\"", text)}
     explained = set(re.findall(r"`([A-Z][A-Z_]{3,})`", README))
     assert len(read) > 15
@@ -111,7 +114,7 @@ def test_every_variable_that_is_read_is_explained() -> None:
 def test_every_metric_is_explained() -> None:
     names = {
         str(metric._name)
-        for module in (ingest_metrics, worker_metrics)
+        for module in (ingest_metrics, web_metrics, worker_metrics)
         for metric in vars(module).values()
         if isinstance(metric, Counter | Gauge | Histogram)
     }
@@ -126,7 +129,7 @@ def test_the_table_of_queues_is_that_of_the_workers() -> None:
 
 def test_every_command_that_is_shown_exists() -> None:
     root = get_command(app)
-    for page in (README, OPERATIONS):
+    for page in (README, OPERATIONS, PAGES["publishing.md"]):
         for line in re.findall(r"quittance ((?:[a-z-]+ ?){1,2})", page):
             words = line.split()
             if words[0] in root.commands:  # type: ignore[attr-defined]

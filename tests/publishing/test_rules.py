@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quittance.domain.publishing.content import Content, Share, read_content
@@ -215,6 +215,7 @@ FIELDS = (
 ).split()
 
 
+@settings(deadline=None)  # two cores, many tests
 @given(st.dictionaries(st.sampled_from([*FIELDS, "other"]), json_values))
 def test_whatever_is_sent_is_read_or_refused_with_reasons(body: dict[str, Any]) -> None:
     faults = Faults()

@@ -87,7 +87,7 @@ async def test_health_readiness_and_metrics(database: Pool, amqp: Broker, proces
         async def counted() -> bool:
             _, text = await get(port, "metrics")
             lines = set(text.splitlines())
-            assert 'quittance_events_handled_total{queue="quotes"} 2.0' in lines
+            assert 'quittance_events_handled_total{queue="quotes"} 3.0' in lines  # what it emitted comes back to it
             assert 'quittance_events_duplicate_total{queue="quotes"} 1.0' in lines
             assert 'quittance_events_dead_lettered_total{queue="quotes",reason="unreadable_payload"} 1.0' in lines
             assert 'quittance_outbox_relayed_total{destination="quittance"} 1.0' in lines

@@ -1,0 +1,26 @@
+"""Tokens of the quotes API: who may do what, for which account and mode. Made by `quittance tokens`, checked by `web`.
+
+A token is 256 random bits in base64 after a prefix that people, and scanners for leaked secrets, know it by. Only its
+SHA-256 is kept: with that much chance in it, a slow hash would protect nothing more.
+"""
+
+import hashlib
+import re
+import secrets
+from typing import Final, Literal, get_args
+
+Permission = Literal["publish", "read", "connect", "operate"]
+PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
+
+TOKEN: Final = re.compile(r"qtn_(?:live|test)_[A-Za-z0-9_-]{43}")
+SHOWN: Final = 13  # characters of a token that are kept to recognise it by: the prefix and 24 of the 256 bits
+
+
+def new_token(livemode: bool) -> str:
+    """A token: `qtn_live_…` or `qtn_test_…`."""
+    return f"qtn_{'live' if livemode else 'test'}_{secrets.token_urlsafe(32)}"
+
+
+def token_hash(token: str) -> bytes:
+    """What is kept of a token."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

@@ -1,0 +1,1 @@
+"""What people and the CRM call: the quotes API. Also the clock that lets quotes expire."""
