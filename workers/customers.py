@@ -58,11 +58,18 @@ QUEUE: Final = Queue(
     },
 )
 
+# By the table that publishing writes, and not by what the quotes worker has heard alone: a session can come before it.
 PUBLISHED_HERE: Final = """
-SELECT q.account, q.livemode, q.quote_id
+SELECT k.account, k.livemode, k.quote_id
 FROM unnest($1::text[], $2::boolean[], $3::text[]) AS k (account, livemode, quote_id)
-JOIN quotes q USING (account, livemode, quote_id)
-WHERE q.facts -> 'published' IS NOT NULL
+WHERE EXISTS (
+    SELECT FROM published_quotes p
+    WHERE (p.account, p.livemode, p.quote_id) = (k.account, k.livemode, k.quote_id)
+) OR EXISTS (
+    SELECT FROM quotes q
+    WHERE (q.account, q.livemode, q.quote_id) = (k.account, k.livemode, k.quote_id)
+    AND q.facts -> 'published' IS NOT NULL
+)
 """
 
 # Locked: the outcome of an attempt may be on its way.

@@ -7,7 +7,9 @@ import pytest
 from asyncpg.pool import Pool
 from msgspec.structs import replace
 
+from quittance.domain.publishing.policies import HUBSPOT_2023
 from quittance.errors import Rejected
+from quittance.publishing import Published, publish
 from tests.customers.address_events import book_of, created, deleted, event, moved, session, told, updated
 from tests.customers.conftest import forget_settings
 from tests.support.handling import run_handler
@@ -229,6 +231,20 @@ async def test_s1_adoption_off_leaves_only_what_was_published_here(
     ]
     await run_handler(customers, checkouts, database)
     assert set((await book_of(database)).checkouts) == {"cs_Q-published"}
+
+
+async def test_r18_a_checkout_that_outruns_its_publication_still_has_its_customer(
+    database: Pool, environment: pytest.MonkeyPatch
+) -> None:
+    """INVARIANT: what was published counts from the moment it is stored, whatever the quotes worker has heard of it."""
+    environment.setenv("ADOPT_UNPUBLISHED", "off")
+    forget_settings()
+    body = {"title": "A day", "currency": "USD", "line_items": [{"name": "Consulting", "unit_amount": 10_000}]}
+    async with database.acquire() as db, db.transaction():
+        assert isinstance(await publish(db, "self", False, "2026-17", body, policy=HUBSPOT_2023), Published)
+    await run_handler(customers, [session("cs_1", "2026-17", "ann@example.com")], database)
+    assert set((await book_of(database)).checkouts) == {"cs_1"}
+    assert await database.fetchval("SELECT count(*) FROM quotes") == 0
 
 
 async def test_a_session_that_changes_its_quote_tells_the_new_one(database: Pool) -> None:
