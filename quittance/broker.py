@@ -1,18 +1,18 @@
-"""The broker: its names, the queues' arguments, and how to connect. `quittance init` alone declares them."""
+"""The broker: its names, the queues' arguments, and how to connect. `quittance init` alone declares them.
+
+Here aio-pika connects, for whatever is rare; what publishes and consumes events does it over quittance/wire.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import uuid4
 
 import aio_pika
-import aiormq
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
-from pamqp.commands import Basic
 
 STRIPE_EVENTS: Final = "stripe.events"
 QUITTANCE_EVENTS: Final = "quittance.events"
@@ -34,7 +34,8 @@ DELIVERY_LIMIT: Final = 20
 # Of queues whose messages may not be given up after any number of crashes. Not -1: 3.10 takes that for "drop at once".
 NO_DELIVERY_LIMIT: Final = 1_000_000
 
-# A connection that is cut off without a word is found dead after (10 + 1) * 3 s; aiormq's default takes 183 s.
+# A connection that is cut off without a word is found dead after two of them, by aiormq after (10 + 1) * 3 s (its own
+# default takes 183 s).
 HEARTBEAT: Final = 10
 CONNECT_TIMEOUT: Final = 5.0
 # Calls that the broker answers at once, or never (a queue without leader); seconds.
@@ -45,8 +46,24 @@ class BrokerAway(Exception):
     """The connection is lost, was refused, or nothing answered in time. What was under way may have happened."""
 
 
+class NotInTime(BrokerAway):
+    """Nothing was answered in time; the connection may be well."""
+
+
+class ClosedByBroker(BrokerAway):
+    """The broker closed the connection or the channel, with `code` (404: an exchange or queue is not there)."""
+
+    def __init__(self, said: str, code: int) -> None:
+        super().__init__(said)
+        self.code = code
+
+
 class NotTaken(Exception):
     """The broker answered, and did not take the message: its queue is full, or no queue is bound for the key."""
+
+
+class Unroutable(NotTaken):
+    """No queue is bound for the key."""
 
 
 class TopologyDiffers(Exception):
@@ -154,46 +171,6 @@ async def calling(timeout: float) -> AsyncIterator[None]:  # noqa: ASYNC109 - it
         raise BrokerAway(f"no answer within {timeout:g} s") from None
     except (AMQPError, OSError, RuntimeError) as error:
         raise BrokerAway(f"{type(error).__name__}: {error}") from error
-
-
-def properties(headers: Mapping[str, Any], event_type: str, content_type: str = "application/json") -> Basic.Properties:
-    """The properties of a persistent message. Its `message_id` is unique per attempt: with the same one twice in
-    flight, aiormq takes a message that was returned for one that was confirmed.
-    """
-    return Basic.Properties(
-        headers=dict(headers),
-        message_type=event_type,
-        message_id=uuid4().hex,
-        content_type=content_type,
-        delivery_mode=2,
-    )
-
-
-async def publish(  # noqa: PLR0917 - the parts of a message, in the order in which AMQP sends them
-    channel: AbstractChannel,
-    exchange: str,
-    routing_key: str,
-    body: bytes,
-    about: Basic.Properties,
-    timeout: float,  # noqa: ASYNC109 - a lost connection has to be told from a lapse of time
-) -> None:
-    """Publish and wait until a majority of each queue's nodes has stored it.
-
-    Raises NotTaken where the broker refused it, BrokerAway where it is not known whether it was stored.
-    """
-    try:
-        async with calling(timeout):
-            answer = await channel.basic_publish(
-                body, exchange=exchange, routing_key=routing_key, properties=about, mandatory=True
-            )
-    except aiormq.exceptions.PublishError as error:
-        raise NotTaken(f"no queue is bound to {exchange or 'the default exchange'} for {routing_key}") from error
-    except DeliveryError as error:
-        raise NotTaken("the queue is full") from error
-    except ChannelNotFoundEntity as error:
-        raise BrokerAway(str(error)) from error
-    if not isinstance(answer, Basic.Ack):
-        raise NotTaken(f"answered {type(answer).__name__}")
 
 
 async def declare(url: str, queues: Iterable[Queue], crm_queue_max_bytes: int = CRM_QUEUE_MAX_BYTES) -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from asyncpg.pool import Pool
 
-from quittance import broker, outbox
+from quittance import broker, outbox, wire
 from quittance.event import Cause, Event
 from quittance.outbox import wake_channel
 from tests.support.messages import Broker, Message
@@ -165,8 +165,13 @@ async def test_a_full_crm_queue_delays_the_crm_alone(
         arrived: list[Message] = []
         async with relaying(database, fresh_amqp_url, "crm", "notifications"):
             await eventually(lambda: empty(database, "notifications"))
-            left = await database.fetchval("SELECT count(*) FROM outbox WHERE destination = 'crm'")
-            assert 0 < left < 200
+
+            async def full() -> bool:
+                left = await database.fetchval("SELECT count(*) FROM outbox WHERE destination = 'crm'")
+                assert 0 < left < 200
+                return True
+
+            await eventually(full)
 
             async def read_on() -> bool:
                 arrived.extend(await amqp.get("crm"))
@@ -201,8 +206,7 @@ async def test_published_and_not_deleted_repeats_the_same_id_and_bytes(
 ) -> None:
     """INVARIANT: a relay that dies between publish and delete costs a repetition, never another id."""
     await store(database, change("Q-1", 1), change("Q-1", 2))
-    channel = amqp.channel
-    async with database.acquire() as db:
+    async with database.acquire() as db, wire.connected(amqp.url, "test", confirms=True) as channel:
         with monkeypatch.context() as patched:
             patched.setattr(relays, "PUBLISHED", "SELECT nothing_of_the_kind($1::bigint[])")
             with pytest.raises(Exception, match="nothing_of_the_kind"):

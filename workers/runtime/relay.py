@@ -22,12 +22,12 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import structlog
-from aiormq.abc import AbstractChannel
 
-from quittance import broker
+from quittance import wire
 from quittance.broker import BrokerAway, NotTaken
 from quittance.database import DATABASE_ERRORS, Connection
 from quittance.outbox import BUCKETS, STATUS_CHANGED
+from quittance.wire import Wire
 from workers.runtime import metrics
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
@@ -68,6 +68,7 @@ READ_MOST: Final = 25  # rows of each
 PUBLISH_TIMEOUT: Final = 5.0
 # Should a notification be missed (it is not stored), this is how long a change waits, in seconds.
 POLL: Final = 2.0
+JSON: Final = "application/json"
 CLOUD_EVENTS: Final = "application/cloudevents+json"
 
 Trouble = BrokerAway | NotTaken
@@ -96,8 +97,7 @@ class Relay:
         pause = Backoff()
         while not self._stopping.is_set():
             try:
-                async with broker.connected(self._url, self.name) as connection:
-                    channel = await broker.open_channel(connection, confirms=True)
+                async with wire.connected(self._url, self.name, confirms=True) as channel:
                     self.ready = True
                     await self._publish_all(channel, pause)
             except (BrokerAway, *DATABASE_ERRORS) as error:
@@ -106,7 +106,7 @@ class Relay:
             finally:
                 self.ready = False
 
-    async def _publish_all(self, channel: AbstractChannel, pause: Backoff) -> None:
+    async def _publish_all(self, channel: Wire, pause: Backoff) -> None:
         while not self._stopping.is_set():
             # Before the claim: what is written after the claim's snapshot rings again.
             self._woken.clear()
@@ -127,16 +127,16 @@ class Relay:
             elif published >= BUSY:
                 await asyncio.sleep(LINGER)
 
-    async def _wait(self, channel: AbstractChannel) -> None:
+    async def _wait(self, channel: Wire) -> None:
         try:
             async with asyncio.timeout(POLL):
                 await self._woken.wait()
         except TimeoutError:
-            if channel.is_closed:
-                raise BrokerAway("the channel was lost") from None
+            if channel.lost.done():
+                raise BrokerAway(channel.lost.result()) from None
 
 
-async def publish_claim(db: Connection, channel: AbstractChannel, destination: str) -> int:
+async def publish_claim(db: Connection, channel: Wire, destination: str) -> int:
     """Claim, publish and delete once; returns how many rows were published.
 
     Raises NotTaken or BrokerAway where some were not, after deleting those that were.
@@ -159,7 +159,7 @@ async def publish_claim(db: Connection, channel: AbstractChannel, destination: s
 
 
 async def publish_in_waves(
-    channel: AbstractChannel, rows: Sequence[asyncpg.Record]
+    channel: Wire, rows: Sequence[asyncpg.Record]
 ) -> tuple[list[asyncpg.Record], Trouble | None]:
     """Publish rows (in order of id) so that each stream keeps its order; those confirmed, and the last trouble."""
     streams: dict[tuple[int, str], list[asyncpg.Record]] = {}
@@ -170,7 +170,7 @@ async def publish_in_waves(
     wave = list(streams.values())
     position = 0
     while wave:
-        answers = await asyncio.gather(*(publish(channel, stream[position]) for stream in wave))
+        answers = await published(channel, [stream[position] for stream in wave])
         going_on = []
         for stream, answer in zip(wave, answers, strict=True):
             if answer is not None:
@@ -185,19 +185,27 @@ async def publish_in_waves(
     return confirmed, trouble
 
 
-async def publish(channel: AbstractChannel, row: asyncpg.Record) -> Trouble | None:
-    """Publish one row; None once it is confirmed, else why it was not."""
-    headers: dict[str, Any] = msgspec.json.decode(row["headers"])
-    if row["type"] == STATUS_CHANGED:
-        about = broker.properties(headers | cloud_event_headers(row["body"]), row["type"], CLOUD_EVENTS)
-    else:
-        about = broker.properties(headers, row["type"])
-    try:
-        await broker.publish(channel, row["exchange"], row["routing_key"], row["body"], about, PUBLISH_TIMEOUT)
-    except (BrokerAway, NotTaken) as trouble:
-        return trouble
-    _measure(headers, row["exchange"] or row["routing_key"])
-    return None
+async def published(channel: Wire, rows: Sequence[asyncpg.Record]) -> list[Trouble | None]:
+    """Publish rows together; for each None once it is confirmed, else why it was not."""
+    sent = []
+    for row in rows:
+        headers: dict[str, Any] = msgspec.json.decode(row["headers"])
+        content_type = JSON
+        if row["type"] == STATUS_CHANGED:
+            headers, content_type = headers | cloud_event_headers(row["body"]), CLOUD_EVENTS
+        where = row["exchange"], row["routing_key"]
+        confirm = channel.send(*where, row["body"], headers, row["type"], PUBLISH_TIMEOUT, content_type)
+        sent.append((row, headers, confirm))
+    answers: list[Trouble | None] = []
+    await asyncio.wait([confirm for _, _, confirm in sent])
+    for row, headers, confirm in sent:
+        trouble = confirm.exception()
+        if trouble is None:
+            _measure(headers, row["exchange"] or row["routing_key"])
+        elif not isinstance(trouble, BrokerAway | NotTaken):
+            raise trouble
+        answers.append(trouble)
+    return answers
 
 
 _attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
