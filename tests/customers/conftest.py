@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from quittance.settings import adoption
-from tests.fakes.stripe_api import StripeApi
-from workers.stripe_customers import stripe_settings
+from quittance.stripe_client import stripe_settings
+from tests.fakes.stripe import StripeApi
 
 
 def forget_settings() -> None:
