@@ -27,10 +27,11 @@ from tests.checkouts.attempts import (
     states,
     webhooks,
 )
-from tests.checkouts.conftest import Perform, forget_settings
+from tests.checkouts.conftest import Perform
 from tests.fakes.stripe import Fault, NotOpen, Place, StripeApi
 from tests.support.handling import pump, run_handler
 from tests.support.polling import eventually
+from tests.support.stripe_environment import forget_settings
 from workers import WORKERS, checkouts, quotes
 from workers.checkout_endings import Archived, Ended, Postponed
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable

@@ -4,9 +4,9 @@ import pytest
 from asyncpg.pool import Pool
 
 from tests.checkouts.attempts import Quote, begun, coupons_of, discounted, expire, published, recall, states
-from tests.checkouts.conftest import forget_settings
 from tests.fakes.stripe import Fault, Place
 from tests.support.polling import eventually
+from tests.support.stripe_environment import forget_settings
 from tests.support.system import API_KEY, SECRET, System, system
 
 NUMBER = 12
