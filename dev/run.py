@@ -46,8 +46,8 @@ UPDATE checkout_sessions SET state = 'closed', claim = NULL, claimed_until = NUL
 WHERE state IN ('open', 'closing', 'complete') AND url LIKE 'http://127.0.0.1:%'
 """
 CLICK: Final = (
-    "Open a quote, check out, and pay on the stand-in's page: no money moves. A bank debit is decided after "
-    f"{BANK_TAKES:.0f} s."
+    "Open a quote, check out, and pay on the stand-in's page (any e-mail and name will do): no money moves. A bank debit "
+    f"is decided after {BANK_TAKES:.0f} s, and the page says so within half a minute."
 )
 STRIPE_ITSELF: Final = """\
 Check out leads to Stripe itself. Its webhooks come to this machine with the Stripe CLI, whose secret belongs into
@@ -169,6 +169,7 @@ async def start(at: System, given: servers.Servers, use: Provided) -> dict[str, 
         "Metrics": f"{ingest.url}/metrics  {workers.url}/metrics  {web.url}/metrics",
         **({} if use.mails is None else {"Mails": use.mails}),
         **urls,
+        "For a shell": f"export {shlex.join(f'{name}={value}' for name, value in urls.items())}  (then .venv/bin/quittance doctor)",
         "Logs": str(at.logs),
         f"Send {number} events": f".venv/bin/{shlex.join(send)}",
         **{f"Quote, {quote.language}": quote.url for quote in quotes},

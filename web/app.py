@@ -153,7 +153,9 @@ def _refused(request: web.Request, problem: Problem, request_id: str) -> web.Res
     """People get a page, programs (and the page's own script) problem+json."""
     if request.path.startswith("/connect/"):
         return connect_results.trouble(request, problem.status, problem.headers)
-    if not request.path.startswith("/q/") or request.path.endswith("/state"):
+    # "/" and "/q" too: what is left of a page's address that was cut short.
+    is_page = request.path.startswith("/q/") or request.path in ("/", "/q")
+    if not is_page or request.path.endswith("/state"):
         return problem_response(problem, request_id)
     response = render_trouble(request, problem.status, retry_after=problem.retry_after)
     response.headers.update(problem.headers)

@@ -1,5 +1,6 @@
 """The pages for what goes wrong: what they say, and how they try again."""
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
@@ -110,3 +111,9 @@ def test_to_a_merchants_own_domain_a_page_leads_which_the_policy_does_not_hinder
     assert f'content="0; url={url.replace("&", "&amp;")}"' in response.text
     assert f'href="{url.replace("&", "&amp;")}"' in response.text
     assert "Weiter" in response.text
+
+
+@pytest.mark.parametrize("path", ["/", "/q", "/q/"])
+async def test_an_address_that_was_cut_short_gets_a_page(session: aiohttp.ClientSession, base: str, path: str) -> None:
+    async with session.get(f"{base}{path}") as answer:
+        assert (answer.status, answer.content_type) == (404, "text/html")
