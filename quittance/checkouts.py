@@ -27,15 +27,22 @@ ENOUGH: Final = timedelta(minutes=5)
 # Who clicks twice is sent to the same session without Stripe being asked whether it is still open.
 JUST_BEGUN: Final = timedelta(seconds=15)
 
-# An attempt that is complete outranks a newer one: its money may be on its way. Not so when the quotes worker has its
-# completion and says that the payment failed: then that is what became of it.
+# An attempt that is complete outranks a newer one, as its money may be on its way; not so once the quotes worker has its
+# completion and counts it as ours: then the status says what became of it. A subscription that lives on would be charged
+# beside the next one.
 PAGE: Final = """
 SELECT published.account, published.livemode, published.quote_id, published.revision, published.content_hash,
        published.content, published.totals, published.warnings, published.page_token, published.checkout_key,
        published.published_at, published.expires_at, published.recalled_at, published.expired_at,
        clock_timestamp() AS now, quotes.data AS payment, accounts.name AS account_name,
        accounts.country AS account_country, accounts.charges_enabled,
-       accounts.deauthorised_at IS NOT NULL AS deauthorised, newest.state AS attempt
+       accounts.deauthorised_at IS NOT NULL AS deauthorised, newest.state AS attempt,
+       EXISTS (
+           SELECT FROM stripe_objects AS subscription
+           WHERE subscription.account = published.account AND subscription.livemode = published.livemode
+             AND subscription.quote_id = published.quote_id AND subscription.kind = 'subscription'
+             AND subscription.snapshot->>'status' IN ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+       ) AS subscribed
 FROM published_quotes AS published
 LEFT JOIN quotes USING (account, livemode, quote_id)
 LEFT JOIN accounts ON accounts.account = published.account AND accounts.livemode = published.livemode
@@ -45,8 +52,10 @@ LEFT JOIN LATERAL (
            ON seen.account = sessions.account AND seen.livemode = sessions.livemode AND seen.object_id = sessions.session_id
     WHERE sessions.account = published.account AND sessions.livemode = published.livemode
       AND sessions.quote_id = published.quote_id
-      AND NOT (sessions.state = 'complete' AND quotes.status = 'payment_failed'
-               AND coalesce(seen.snapshot->>'status', 'open') NOT IN ('', 'open', 'expired'))
+      AND (sessions.state = 'complete'
+           AND seen.snapshot->>'status' IN ('complete_unpaid', 'async_failed', 'paid', 'no_payment_required')
+           AND quotes.facts->'published' ? sessions.revision::text
+           AND NOT quotes.data->'anomalies' ? 'currency_mismatch') IS NOT TRUE
     ORDER BY sessions.state = 'complete' DESC, sessions.id DESC LIMIT 1
 ) AS newest ON true
 WHERE published.page_token = $1
@@ -71,6 +80,7 @@ class PublishedPage:
     charges_enabled: bool | None
     deauthorised: bool
     attempt: AttemptState | None
+    subscribed: bool
 
     @property
     def content(self) -> Content:
@@ -106,6 +116,7 @@ class PublishedPage:
                 payment_enabled=bool(quote.content["payment_enabled"]),
                 usable=usable and settings.silent(self.livemode) is None,
                 attempt=self.attempt,
+                subscribed=self.subscribed,
             )
         )
 
@@ -161,13 +172,14 @@ async def next_step(db: Connection, page_token: str, claim: UUID, settings: Stri
         return None
     await lock(db, "publishing", [(page.account, page.livemode, page.quote.quote_id)])
     await db.execute(HOLD, page_token)
+    # Before the page: an attempt that somebody settles meanwhile is seen on the page as complete, or is held here.
+    attempt = await checkout_book.unsettled(db, page.account, page.livemode, page.quote.quote_id)
     page = await load_page(db, page_token)  # as it is under the lock
     if page is None:
         return None
     offer = page.offer(settings)
     if offer != "open":
         return Shut(offer)
-    attempt = await checkout_book.unsettled(db, page.account, page.livemode, page.quote.quote_id)
     if attempt is not None and _is_void(attempt, page.now):
         # Nobody was ever given its address, and what there may be of it at Stripe has ended by itself.
         await checkout_book.settle(db, attempt.id, "closed")
@@ -225,6 +237,7 @@ def _page(row: Record) -> PublishedPage:
             "charges_enabled",
             "deauthorised",
             "attempt",
+            "subscribed",
         )
     }
     about["payment"] = None if about["payment"] is None else json.loads(about["payment"])

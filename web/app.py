@@ -174,7 +174,13 @@ def _problem_of(error: web.HTTPException) -> Problem:
 
 def _away(error: Exception) -> Problem:
     if isinstance(error, asyncpg.PostgresError) and not (error.sqlstate or "").startswith(PASSING):
-        log.error("request.failed", error=f"{type(error).__name__}: {error}", exc_info=error)
+        # Not its text: what Postgres says of a row that it refuses holds the row.
+        log.error(
+            "request.failed",
+            error=type(error).__name__,
+            sqlstate=error.sqlstate,
+            constraint=error.as_dict().get("constraint_name"),
+        )
         return _fault()
     log.warning("database.unusable", error=type(error).__name__)
     return Problem(

@@ -386,6 +386,41 @@ async def test_a_debit_that_fails_opens_the_quote_again_whichever_worker_hears_o
     assert await shop.clicked_to_stripe(token) != session_id
 
 
+async def test_a_failed_debit_of_an_older_revision_does_not_shut_the_newer_one(shop: Shop) -> None:
+    """Its attempt stays `complete` where Stripe tells of the charge alone (RULES S2: a debit can fail after it succeeded)."""
+    token = await shop.publish()
+    await shop.deliver()
+    session_id = await shop.clicked_to_stripe(token)
+    await shop.stripe.pay(session_id, "debit")
+    await shop.deliver()
+    await shop.stripe.settle(session_id, paid=False)
+    await shop.deliver()
+    await shop.database.execute("UPDATE checkout_sessions SET state = 'complete'")
+    await shop.recall()
+    newer = await shop.publish(line(unit_amount=5_000))
+    await shop.deliver()
+    assert await shop.clicked_to_stripe(newer) != session_id
+
+
+async def test_r29_a_subscription_that_lives_on_after_a_failed_payment_is_not_sold_a_second_time(shop: Shop) -> None:
+    """INVARIANT: nobody is charged every month for two subscriptions of one quote."""
+    token = await shop.publish(line(billing_frequency="monthly"))
+    await shop.deliver()
+    session_id = await shop.clicked_to_stripe(token)
+    await shop.stripe.pay(session_id, "debit")
+    await shop.deliver()
+    await shop.stripe.settle(session_id, paid=False)
+    await shop.deliver()
+    assert await shop.status() == "payment_failed"
+    await back_to_the_quote(shop, token)
+    payment = shop.stripe.payment(session_id)
+    assert payment.subscription is not None
+    payment.story.goes_on()
+    payment.story.change("customer.subscription.deleted", payment.subscription, status="canceled")
+    await shop.deliver()
+    assert await shop.clicked_to_stripe(token) != session_id, "the seller has ended it: the quote can be paid again"
+
+
 async def test_a_declined_card_may_try_again_in_the_same_session(shop: Shop) -> None:
     token = await shop.publish()
     session_id = await shop.clicked_to_stripe(token)

@@ -45,8 +45,8 @@ def notice_on_return(shown: Shown) -> Notice:
     if shown.offer in MONEY.values():
         return _NOTICES[shown.offer](_Case(shown))
     _ = words_for(shown.content["locale"]).gettext
-    if shown.offer == "confirming":
-        return _confirming(_Case(shown))
+    if shown.offer in ("confirming", "failed"):
+        return _NOTICES[shown.offer](_Case(shown))
     if shown.has_failed:
         return Notice("failed", "trouble", _("The payment failed"), _("Nothing has been charged."))
     return Notice(
@@ -158,6 +158,17 @@ def _dispute_lost(case: _Case) -> Notice:
     )
 
 
+def _failed(case: _Case) -> Notice:
+    _ = case.words.gettext
+    return Notice(
+        "failed",
+        "trouble",
+        _("The payment failed"),
+        _("Please ask the seller how to go on: only the seller can make this quote payable again."),
+        ask_seller=True,
+    )
+
+
 def _recalled(case: _Case) -> Notice:
     _ = case.words.gettext
     return Notice(
@@ -208,6 +219,7 @@ _NOTICES: Final[Mapping[Offer, Callable[[_Case], Notice]]] = {
     "partially_refunded": _partially_refunded,
     "disputed": _disputed,
     "dispute_lost": _dispute_lost,
+    "failed": _failed,
     "recalled": _recalled,
     "expired": _expired,
     "not_enabled": _not_enabled,

@@ -15,6 +15,7 @@ Offer = Literal[
     "partially_refunded",
     "disputed",
     "dispute_lost",
+    "failed",  # it recurs, and lives on at Stripe though its first payment failed: the seller has to end it
     "recalled",
     "expired",
     "not_enabled",  # R7: taking payment is switched off
@@ -44,7 +45,8 @@ class Circumstances:
     `status` is the quote's payment status, None where the quotes worker has not come to it yet. `recalled` and `expired`
     are of the revision whose page it is, `expired` by the clock now: before anybody has noted it. `usable`: the account
     may take payments, and Stripe can be called in the quote's mode. `attempt` is the state of the quote's newest attempt
-    to pay, of whichever revision; `complete` where any of them is.
+    to pay, of whichever revision; `complete` where any of them is. `subscribed`: a subscription of the quote lives on, which
+    would be charged beside that of another payment.
     """
 
     status: str | None
@@ -53,6 +55,7 @@ class Circumstances:
     payment_enabled: bool
     usable: bool
     attempt: AttemptState | None
+    subscribed: bool = False
 
 
 def offer_of(now: Circumstances) -> Offer:
@@ -66,6 +69,8 @@ def offer_of(now: Circumstances) -> Offer:
         return "recalled"
     if now.expired:
         return "expired"
+    if now.subscribed:
+        return "failed"
     if not now.payment_enabled:
         return "not_enabled"
     return "open" if now.usable else "unavailable"

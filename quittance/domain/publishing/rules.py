@@ -91,6 +91,11 @@ def _amounts(draft: Draft, faults: Faults) -> None:
         if amount > GREATEST_CHARGE:
             message = f"The {name} of {amount} is above Stripe's greatest charge, {GREATEST_CHARGE}."
             faults.add("R10", "amount_too_large", message, given=amount, allowed=GREATEST_CHARGE)
+    # A discount of the quote can bring the sum down; Stripe looks at each line.
+    for number, net in enumerate(draft.totals.nets, 1):
+        if net > GREATEST_CHARGE >= draft.totals.due:
+            message = f"Line {number} comes to {net}, above Stripe's greatest charge, {GREATEST_CHARGE}."
+            faults.add("R10", "amount_too_large", message, line=number, given=net, allowed=GREATEST_CHARGE)
 
 
 def _steps(draft: Draft, faults: Faults) -> None:
