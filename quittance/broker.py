@@ -11,8 +11,18 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    DeliveryError,
+)
 from pamqp.commands import Basic
+
+from quittance import foreign_properties
+
+foreign_properties.tolerate()
 
 STRIPE_EVENTS: Final = "stripe.events"
 QUITTANCE_EVENTS: Final = "quittance.events"
@@ -49,16 +59,24 @@ class NotTaken(Exception):
     """The broker answered, and did not take the message: its queue is full, or no queue is bound for the key."""
 
 
+class Unroutable(NotTaken):
+    """No queue is bound for the key: it came back."""
+
+
 class TopologyDiffers(Exception):
     """A queue or exchange is there with other arguments; the message names it and the difference."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """A worker's queue and what it takes: per exchange, the exact routing keys (`#` for all)."""
+    """A worker's queue and what it takes: per exchange, the exact routing keys (`#` for all).
+
+    `in_order`: however many processes consume it, one of them has it to itself, and the next when that one ends.
+    """
 
     name: str
     bindings: Mapping[str, tuple[str, ...]]
+    in_order: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """Safety lives in arguments, not in a policy that somebody may drop: a queue that differs is refused (406).
@@ -72,6 +90,7 @@ class Queue:
             "x-dead-letter-exchange": DEAD_LETTERS,
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
+            **({"x-single-active-consumer": True} if self.in_order else {}),
         }
 
 
@@ -179,7 +198,8 @@ async def publish(  # noqa: PLR0917 - the parts of a message, in the order in wh
 ) -> None:
     """Publish and wait until a majority of each queue's nodes has stored it.
 
-    Raises NotTaken where the broker refused it, BrokerAway where it is not known whether it was stored.
+    Raises NotTaken where the broker refused it (Unroutable: there is no queue), BrokerAway where it is not known whether
+    it was stored.
     """
     try:
         async with calling(timeout):
@@ -187,7 +207,7 @@ async def publish(  # noqa: PLR0917 - the parts of a message, in the order in wh
                 body, exchange=exchange, routing_key=routing_key, properties=about, mandatory=True
             )
     except aiormq.exceptions.PublishError as error:
-        raise NotTaken(f"no queue is bound to {exchange or 'the default exchange'} for {routing_key}") from error
+        raise Unroutable(f"no queue is bound to {exchange or 'the default exchange'} for {routing_key}") from error
     except DeliveryError as error:
         raise NotTaken("the queue is full") from error
     except ChannelNotFoundEntity as error:
@@ -240,4 +260,6 @@ async def wait_for_leader(url: str, queue: str) -> None:
                 if not declared.message_count:
                     await channel.basic_get(queue, no_ack=False)
         except BrokerAway as error:
+            if isinstance(error.__cause__, ChannelLockedResource):
+                return  # the leader's own answer for a queue that one consumer has to itself
             raise BrokerAway(f"queue {queue} does not answer, it may have no leader: {error}") from error

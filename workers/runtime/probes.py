@@ -13,6 +13,9 @@ from aiormq.exceptions import AMQPError
 from pamqp.commands import Basic
 
 PROBE: Final = "probe"  # the header
+# The broker's own names for exclusive queues, as the doctor's: nobody can have us write into a queue of ours, or of a
+# third party, by sending a probe.
+ANSWERED: Final = "amq.gen-"
 
 
 async def answer(channel: AbstractChannel, queue: str, message: DeliveredMessage) -> None:
@@ -20,7 +23,7 @@ async def answer(channel: AbstractChannel, queue: str, message: DeliveredMessage
     about = message.header.properties
     # A channel that is lost has nobody to answer; the probe comes again.
     with suppress(AMQPError, OSError, RuntimeError):
-        if about.reply_to:
+        if about.reply_to and about.reply_to.startswith(ANSWERED):
             properties = Basic.Properties(correlation_id=about.correlation_id)
             await channel.basic_publish(queue.encode(), routing_key=about.reply_to, properties=properties)
         await channel.basic_ack(message.delivery_tag or 0, wait=False)

@@ -1,7 +1,8 @@
 """The relay: what is in the outbox, published in order and confirmed, then deleted.
 
-One loop for each destination (crm, notifications, quittance), so that a full `crm` queue delays nobody else. Several
-relays may run: each claims buckets of streams with advisory locks that belong to its transaction. Chosen, instead of
+One loop for each destination (crm, notifications, quittance, replies), so that a full `crm` queue delays nobody else; of
+the replies, whose queues are the CRM's own, one that is full delays nobody else either (workers/runtime/replies.py).
+Several relays may run: each claims buckets of streams with advisory locks that belong to its transaction. Chosen, instead of
 rows to lock with SKIP LOCKED, because such rows would have to be there, and instead of session locks, because a
 transaction's locks end with it whatever happens: a relay that dies loses its connection, one that is cut off is ended by
 idle_in_transaction_session_timeout, and a broker that hangs is given PUBLISH_TIMEOUT.
@@ -16,7 +17,8 @@ A relay that dies between publish and delete publishes again: the same id, the s
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -28,14 +30,16 @@ from quittance import broker
 from quittance.broker import BrokerAway, NotTaken
 from quittance.database import DATABASE_ERRORS, Connection
 from quittance.outbox import BUCKETS, STATUS_CHANGED
-from workers.runtime import metrics
+from workers.runtime import metrics, replies
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
+from workers.runtime.held import Held
+from workers.runtime.replies import REPLIES
 
 log = structlog.get_logger(__name__)
 
 # Each with a pace of its own; the numbers are half of the advisory locks' keys.
-DESTINATIONS: Final = {"crm": 1, "notifications": 2, "quittance": 3}
+DESTINATIONS: Final = {"crm": 1, "notifications": 2, "quittance": 3, REPLIES: 4}
 
 # MATERIALIZED: the locks are tried only on buckets that hold something, and only until CLAIM_MOST are had, or one relay
 # would hold all of them. In random order, or two relays would always begin with the same ones.
@@ -53,7 +57,8 @@ SELECT waiting.id, waiting.bucket, waiting.stream, waiting.exchange, waiting.rou
 FROM unnest($2::smallint[]) AS claimed (bucket)
 CROSS JOIN LATERAL (
     SELECT id, outbox.bucket, stream, exchange, routing_key, event_id, type, headers, body FROM outbox
-    WHERE destination = $1 AND outbox.bucket = claimed.bucket ORDER BY id LIMIT $3
+    WHERE destination = $1 AND outbox.bucket = claimed.bucket AND outbox.routing_key <> ALL($4::text[])
+    ORDER BY id LIMIT $3
 ) AS waiting
 ORDER BY waiting.id
 """
@@ -71,6 +76,7 @@ POLL: Final = 2.0
 CLOUD_EVENTS: Final = "application/cloudevents+json"
 
 Trouble = BrokerAway | NotTaken
+Send = Callable[[AbstractChannel, asyncpg.Record], Awaitable[Trouble | None]]
 
 
 class Relay:
@@ -85,6 +91,7 @@ class Relay:
         self._url = amqp_url
         self._stopping = stopping
         self._woken = asyncio.Event()
+        self._held = Held()
         self._log = log.bind(destination=destination)
 
     def wake(self) -> None:
@@ -113,7 +120,7 @@ class Relay:
             self.busy_since = time.monotonic()
             try:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
-                    published = await publish_claim(db, channel, self.destination)
+                    published = await publish_claim(db, channel, self.destination, self._held)
             except NotTaken as error:
                 # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
                 self._log.warning("outbox.refused", error=str(error))
@@ -136,17 +143,20 @@ class Relay:
                 raise BrokerAway("the channel was lost") from None
 
 
-async def publish_claim(db: Connection, channel: AbstractChannel, destination: str) -> int:
+async def publish_claim(db: Connection, channel: AbstractChannel, destination: str, held: Held | None = None) -> int:
     """Claim, publish and delete once; returns how many rows were published.
 
-    Raises NotTaken or BrokerAway where some were not, after deleting those that were.
+    Raises NotTaken or BrokerAway where some were not, after deleting those that were; of the replies only where it is
+    the broker that is lost: a queue that does not take them is `held`.
     """
+    held = held or Held()
+    send = partial(replies.publish, held=held) if destination == REPLIES else publish
     async with db.transaction():
         claimed = await db.fetch(CLAIM, destination, DESTINATIONS[destination], BUCKETS, CLAIM_MOST)
         if not claimed:
             return 0
-        rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST)
-        confirmed, trouble = await publish_in_waves(channel, rows)
+        rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST, held.now())
+        confirmed, trouble = await publish_in_waves(channel, rows, send)
         if confirmed:
             await db.execute(PUBLISHED, [row["id"] for row in confirmed])
     metrics.RELAYED.labels(destination).inc(len(confirmed))
@@ -154,12 +164,13 @@ async def publish_claim(db: Connection, channel: AbstractChannel, destination: s
         log.debug("outbox.relayed", destination=destination, event_id=row["event_id"], stream=row["stream"])
     if trouble is not None:
         metrics.REFUSED.labels(destination).inc()
-        raise trouble
+        if destination != REPLIES or channel.is_closed:
+            raise trouble
     return len(confirmed)
 
 
 async def publish_in_waves(
-    channel: AbstractChannel, rows: Sequence[asyncpg.Record]
+    channel: AbstractChannel, rows: Sequence[asyncpg.Record], send: Send
 ) -> tuple[list[asyncpg.Record], Trouble | None]:
     """Publish rows (in order of id) so that each stream keeps its order; those confirmed, and the last trouble."""
     streams: dict[tuple[int, str], list[asyncpg.Record]] = {}
@@ -170,7 +181,7 @@ async def publish_in_waves(
     wave = list(streams.values())
     position = 0
     while wave:
-        answers = await asyncio.gather(*(publish(channel, stream[position]) for stream in wave))
+        answers = await asyncio.gather(*(send(channel, stream[position]) for stream in wave))
         going_on = []
         for stream, answer in zip(wave, answers, strict=True):
             if answer is not None:

@@ -6,12 +6,13 @@ work were done there. So the callback only lays the delivery down; the consumer'
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from pamqp.commands import Basic
 
 from quittance import broker
 from quittance.broker import CALL_TIMEOUT, BrokerAway, calling
@@ -33,14 +34,26 @@ class Delivery(NamedTuple):
     body: bytes
     message_id: str
     returned: int  # how often it came back unsettled (x-delivery-count)
+    routing_key: str = ""
+    properties: Basic.Properties | None = None  # only of a queue with a `longest`, to which others publish
+    size: int = 0  # of the body as it came, where it was cut
 
 
 class Subscription:
-    """A running consumer. `take` and `ack` raise BrokerAway once the channel is lost; all else is then redelivered."""
+    """A running consumer. `take` and `ack` raise BrokerAway once the channel is lost; all else is then redelivered.
 
-    def __init__(self, channel: AbstractChannel, queue: str) -> None:
+    `prepare` makes deliveries, one for one, what the rest of the runtime reads. `longest`: bodies are cut there, so that
+    what others send cannot fill the memory. `in_order`: it stays the queue's consumer until its last batch is settled.
+    """
+
+    def __init__(
+        self, channel: AbstractChannel, queue: str, *, longest: int | None = None, in_order: bool = False
+    ) -> None:
+        self.prepare: Callable[[Sequence[Delivery]], Awaitable[list[Delivery]]] | None = None
         self._channel = channel
         self._queue = queue
+        self._longest = longest
+        self._in_order = in_order
         self._tag: str | None = None
         self._arrived: deque[Delivery] = deque()
         self._wake = asyncio.Event()
@@ -82,7 +95,7 @@ class Subscription:
             return []
         batch = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
         self._busy = len(batch) >= BUSY
-        return batch
+        return batch if self.prepare is None else await self.prepare(batch)
 
     async def ack(self, tag: int, *, multiple: bool) -> None:
         """Settle `tag`; with `multiple`, every lower tag too."""
@@ -94,7 +107,8 @@ class Subscription:
         """Take no more: `take` answers at once, with nothing; what has arrived stays unsettled, for others."""
         self._stopped = True
         self._wake.set()
-        if self._tag is not None and not self._lost:
+        # Cancelled, another process would begin with what comes next while this one settles what came before.
+        if self._tag is not None and not self._lost and not self._in_order:
             async with _calling():
                 await self._channel.basic_cancel(self._tag)
 
@@ -120,7 +134,7 @@ class Subscription:
     async def _deliver(self, message: DeliveredMessage) -> None:
         about = message.header.properties
         headers: Mapping[str, Any] = about.headers or {}
-        if probes.PROBE in headers:
+        if probes.PROBE in headers and not message.body:
             await probes.answer(self._channel, self._queue, message)
             return
         self._arrived.append(
@@ -128,9 +142,12 @@ class Subscription:
                 message.delivery_tag or 0,
                 headers,
                 about.message_type,
-                message.body,
+                message.body if self._longest is None else message.body[: self._longest],
                 about.message_id or "",
                 returned(headers),
+                message.routing_key or "",
+                None if self._longest is None else about,
+                len(message.body),
             )
         )
         self._wake.set()
@@ -157,14 +174,21 @@ async def _calling() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def subscribed(url: str, queue: str, name: str, stopping: asyncio.Event) -> AsyncIterator[Subscription]:
+async def subscribed(  # noqa: PLR0917
+    url: str,
+    queue: str,
+    name: str,
+    stopping: asyncio.Event,
+    longest: int | None = None,
+    in_order: bool = False,
+) -> AsyncIterator[Subscription]:
     """A subscription on a connection of its own, not consuming yet, stopped when `stopping` is set. Raises BrokerAway.
 
     Apart from what publishes: a broker that blocks publishers (an alarm) goes on feeding consumers.
     """
     async with broker.connected(url, name) as connection:
         channel = await broker.open_channel(connection, confirms=False)
-        subscription = Subscription(channel, queue)
+        subscription = Subscription(channel, queue, longest=longest, in_order=in_order)
         stopper = asyncio.create_task(_stop(subscription, stopping))
         try:
             yield subscription
