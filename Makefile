@@ -14,7 +14,7 @@ EVENTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format bench lock clean
+.PHONY: help setup programs demo run test check format bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -24,13 +24,16 @@ $(STAMP): requirements.lock pyproject.toml dev/venv.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: sudo apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) dev/venv.py $(VENV)
 
-setup: $(STAMP) ## the virtual environment and the programs of Postgres and RabbitMQ; starts nothing
+programs: $(STAMP)
 	@$(BIN)/python -m dev.setup
 
-demo: setup ## the whole system, fed with signed Stripe events (EVENTS=folder: with your own), checked at the end
+setup: programs ## the virtual environment, the programs of Postgres and RabbitMQ, a browser for the tests; starts nothing
+	@$(BIN)/python -m dev.browser
+
+demo: programs ## the whole system, fed with signed Stripe events (EVENTS=folder: with your own), checked at the end
 	@$(BIN)/python -m dev.demo $(if $(EVENTS),--events "$(EVENTS)") $(ARGS)
 
-run: setup ## the whole system until Ctrl-C; keeps its data under .local/
+run: programs ## the whole system until Ctrl-C; keeps its data under .local/
 	@$(BIN)/python -m dev.run $(ARGS)
 
 test: setup ## every test (ARGS="-k relay" for some)
@@ -46,7 +49,7 @@ format: $(STAMP) ## what ruff can mend by itself
 	@$(BIN)/python -m ruff check --fix .
 	@$(BIN)/python -m ruff format .
 
-bench: setup ## the benchmarks
+bench: programs ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)
 
 COMPILE = .local/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \

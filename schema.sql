@@ -422,6 +422,13 @@ CREATE TABLE IF NOT EXISTS accounts (
 );
 COMMENT ON TABLE accounts IS 'What is known of a Stripe account; `self` is the key''s own. One without a row is not known.';
 COMMENT ON COLUMN accounts.charges_enabled IS 'Whether it can take payments (R4); null while Stripe has not said.';
+-- Of a database from before accounts could be connected.
+ALTER TABLE accounts ADD COLUMN IF NOT EXISTS facts jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE accounts ADD COLUMN IF NOT EXISTS first_seen_at timestamptz NOT NULL DEFAULT now();
+COMMENT ON COLUMN accounts.facts IS 'All that is kept of what Stripe said, by its own clock; the columns before it follow from it.';
+COMMENT ON COLUMN accounts.connected_at IS 'Since when it is connected (R6); of one that is not any more, when it last was.';
+COMMENT ON COLUMN accounts.deauthorised_at IS
+    'When its owner, or we, took the connection back; null again once it is connected anew.';
 
 CREATE TABLE IF NOT EXISTS api_tokens (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -438,6 +445,32 @@ CREATE TABLE IF NOT EXISTS api_tokens (
 COMMENT ON TABLE api_tokens IS 'Who may call the quotes API: for which account and mode, and what.';
 COMMENT ON COLUMN api_tokens.token_hash IS 'SHA-256 of the token. It has 256 random bits, so there is nothing to guess from it.';
 COMMENT ON COLUMN api_tokens.prefix IS 'The beginning of the token, to recognise it by.';
+
+CREATE TABLE IF NOT EXISTS oauth_states (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    token_id     bigint      NOT NULL REFERENCES api_tokens (id),
+    account      text        NOT NULL,
+    livemode     boolean     NOT NULL,
+    start_hash   bytea       NOT NULL UNIQUE CHECK (length(start_hash) = 32),
+    state_hash   bytea       UNIQUE CHECK (length(state_hash) = 32),
+    browser_hash bytea       CHECK (length(browser_hash) = 32),
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at   timestamptz NOT NULL,
+    started_at   timestamptz,
+    used_at      timestamptz,
+    outcome      text        NOT NULL DEFAULT '',
+    connected    text,
+    CHECK ((started_at IS NULL) = (state_hash IS NULL) AND (started_at IS NULL) = (browser_hash IS NULL))
+);
+COMMENT ON TABLE oauth_states IS
+    'Attempts to connect an account (R6), each begun with a token, gone through in one browser, and used once. Dropped after '
+    '30 days.';
+COMMENT ON COLUMN oauth_states.start_hash IS 'SHA-256 of the secret in the address that the token''s owner was given.';
+COMMENT ON COLUMN oauth_states.state_hash IS 'SHA-256 of the `state` that Stripe gives back; set when a browser opens that address.';
+COMMENT ON COLUMN oauth_states.browser_hash IS 'SHA-256 of the cookie that this browser was given.';
+COMMENT ON COLUMN oauth_states.outcome IS 'What became of it: connected, or why not; empty while it is under way or given up.';
+COMMENT ON COLUMN oauth_states.connected IS 'The account that Stripe named.';
+CREATE INDEX IF NOT EXISTS oauth_states_expires_at ON oauth_states (expires_at);
 
 CREATE TABLE IF NOT EXISTS published_quotes (
     account      text        NOT NULL,
@@ -466,3 +499,62 @@ CREATE UNIQUE INDEX IF NOT EXISTS published_quotes_one_live ON published_quotes 
     WHERE recalled_at IS NULL;
 CREATE INDEX IF NOT EXISTS published_quotes_expiring ON published_quotes (expires_at)
     WHERE recalled_at IS NULL AND expired_at IS NULL AND expires_at IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS checkout_sessions (
+    id              bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    account         text        NOT NULL,
+    livemode        boolean     NOT NULL,
+    quote_id        text        NOT NULL,
+    revision        integer     NOT NULL,
+    attempt         integer     NOT NULL CHECK (attempt > 0),
+    state           text        NOT NULL CHECK (state IN ('creating', 'open', 'closing', 'complete', 'closed')),
+    idempotency_key text        NOT NULL UNIQUE,
+    params          jsonb,
+    session_id      text COLLATE "C",
+    url             text,
+    expires_at      timestamptz,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    claim           uuid,
+    claimed_until   timestamptz,
+    due_at          timestamptz NOT NULL DEFAULT now(),
+    attempts        integer     NOT NULL DEFAULT 0,
+    error           text        NOT NULL DEFAULT '',
+    PRIMARY KEY (account, livemode, quote_id, revision, attempt),
+    UNIQUE (account, session_id),
+    CHECK (state <> 'open' OR url IS NOT NULL)
+);
+COMMENT ON TABLE checkout_sessions IS 'Every attempt to pay a published quote at Stripe, numbered within its revision.';
+COMMENT ON COLUMN checkout_sessions.state IS
+    'Only rises: creating (asked for, not answered), open (a buyer can pay), closing (to be expired at Stripe), complete '
+    '(paid, or handed in), closed (expired, failed, or never made).';
+COMMENT ON COLUMN checkout_sessions.params IS
+    'Exactly what is sent, since Stripe refuses other parameters under the same key; null while nothing was sent.';
+COMMENT ON COLUMN checkout_sessions.expires_at IS 'When the session that params asks for ends by itself.';
+COMMENT ON COLUMN checkout_sessions.claimed_until IS
+    'Until then whoever holds `claim` may be calling Stripe for it; afterwards anybody may go on, with the same key.';
+CREATE UNIQUE INDEX IF NOT EXISTS checkout_sessions_one_payable ON checkout_sessions (account, livemode, quote_id)
+    WHERE state IN ('creating', 'open', 'closing');
+COMMENT ON INDEX checkout_sessions_one_payable IS
+    'Never two sessions of a quote that could both be paid: the one before must be known to be over, at Stripe as well.';
+CREATE INDEX IF NOT EXISTS checkout_sessions_closing ON checkout_sessions (due_at) WHERE state = 'closing';
+
+CREATE TABLE IF NOT EXISTS quote_coupons (
+    id            bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    account       text        NOT NULL,
+    livemode      boolean     NOT NULL,
+    quote_id      text        NOT NULL,
+    revision      integer     NOT NULL,
+    coupon_id     text COLLATE "C" NOT NULL,
+    state         text        NOT NULL CHECK (state IN ('live', 'archiving', 'archived')),
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    claim         uuid,
+    claimed_until timestamptz,
+    due_at        timestamptz NOT NULL DEFAULT now(),
+    attempts      integer     NOT NULL DEFAULT 0,
+    error         text        NOT NULL DEFAULT '',
+    PRIMARY KEY (account, livemode, quote_id, revision)
+);
+COMMENT ON TABLE quote_coupons IS
+    'The coupon of each revision with a discount (R15), noted before it is made at Stripe; never edited, archived when the '
+    'revision is recalled or expires.';
+CREATE INDEX IF NOT EXISTS quote_coupons_archiving ON quote_coupons (due_at) WHERE state = 'archiving';

@@ -44,7 +44,7 @@ from dev.system import ChildDied, System, initialise, system
 from dev.venv import ROOT
 
 SECRET: Final = "whsec_bench_of_quittance"
-WORKERS: Final = ("archive", "customers", "documents", "quotes", "notifications", "relay")
+WORKERS: Final = ("accounts", "archive", "checkouts", "customers", "documents", "quotes", "notifications", "relay")
 WARM_UP_LIVES: Final = 200
 # One life comes after the other on a connection; at a steady rate, more wait for their answer at a time.
 STEADY_SENDERS: Final = 64

@@ -69,9 +69,22 @@ def epmds() -> set[int]:
     return found
 
 
+def update() -> None:
+    """As root: the lists of what there is."""
+    apt("update")
+
+
+def candidate(package: str) -> str | None:
+    """The version that would be installed; None where the lists have none, or only one that fetches a snap instead."""
+    command = ["apt-cache", "policy", package]
+    done = subprocess.run(command, env={**ENVIRONMENT, "LC_ALL": "C"}, capture_output=True, text=True, check=False)
+    found = re.search(r"^\s+Candidate: (\S+)$", done.stdout, re.MULTILINE)
+    return found[1] if found and found[1] != "(none)" and "snap" not in found[1] else None
+
+
 def install(packages: Sequence[str]) -> None:
     """As root. Erlang's package starts its name service on all interfaces; one that was not there before is ended."""
-    apt("update")
+    update()
     before = epmds()
     no_starts = temporary(POLICY, "#!/bin/sh\nexit 101\n", 0o755)
     no_cluster = temporary(CLUSTER_SETTINGS / "quittance.conf", "create_main_cluster = false\n", 0o644)

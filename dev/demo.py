@@ -18,18 +18,18 @@ import asyncpg
 from rich.console import Console
 from rich.text import Text
 
-from dev import demo_events, demo_report, quotes_api, servers
+from dev import demo_events, demo_journey, demo_report, quotes_api, servers
 from dev.crm import Crm, crm
 from dev.demo_checks import differences, look
 from dev.demo_scenario import SECRET, WRONG_SECRET, Scenario, run_name, scenario
 from dev.mailbox import Mailbox, mailbox
 from dev.places import CannotStart
 from dev.settled import Sent, quiet, settle
-from dev.stripe_api import KEY, stripe_api
 from dev.stripe_events import body
 from dev.system import ChildDied, System, initialise, system
 from quittance.cli.sending import Sender, sender
 from quittance.tokens import new_token
+from tests.fakes.stripe import KEY, StripeApi
 
 CONCURRENCY: Final = 8
 PATIENCE: Final = 60.0  # seconds for all of it to be handled; it takes about two
@@ -44,6 +44,7 @@ class Running:
     url: str
     api: str
     token: str
+    stripe: str
     db: asyncpg.Connection
     crm: Crm
     mails: Mailbox
@@ -54,21 +55,24 @@ async def started(at: System, given: servers.Servers, show: Console) -> AsyncIte
     """ingest, all workers and the relay, with a CRM, a mail server and a stand-in for Stripe beside them."""
     with show.status("quittance init"):
         await asyncio.to_thread(initialise, given.database_url, given.amqp_url, at.logs)
-    async with mailbox() as mails, stripe_api() as stripe:
+    async with mailbox() as mails, StripeApi.running() as stripe:
         amqp = {"AMQP_URL": given.amqp_url}
         door = {**amqp, "STRIPE_WEBHOOK_SECRETS": SECRET, "INGEST_HOST": "127.0.0.1"}
         ingest = at.start("ingest", ["ingest"], "INGEST_PORT", door)
+        url = f"{ingest.url}/webhooks/stripe"
+        stripe.webhooks.to(url, SECRET)
+        asked = {"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": stripe.url}
+        of_web = quotes_api.environment_of(asked, given.database_url, given.amqp_url)
+        web = at.start("web", ["web"], "WEB_PORT", of_web)
         environment = {
             **amqp,
+            **asked,
             "DATABASE_URL": given.database_url,
-            "STRIPE_API_KEY": KEY,
-            "STRIPE_API_BASE": stripe.base,
             "SMTP_URL": mails.url,
             "MAIL_FROM": MAIL_FROM,
+            "PUBLIC_URL": of_web["PUBLIC_URL"],
         }
         at.start("workers", ["workers", "all"], "METRICS_PORT", environment)
-        of_web = quotes_api.environment_of({}, given.database_url, given.amqp_url)
-        web = at.start("web", ["web"], "WEB_PORT", of_web)
         with show.status("python -m ingest, python -m workers all, python -m web"):
             await at.ready()
         token = new_token(livemode=False)
@@ -77,7 +81,7 @@ async def started(at: System, given: servers.Servers, show: Console) -> AsyncIte
         try:
             # On a broker that somebody else uses too, the queue `crm` is not ours to empty.
             async with crm(given.amqp_url, whole_queue=given.managed) as listening:
-                yield Running(at, f"{ingest.url}/webhooks/stripe", web.url, token, db, listening, mails)
+                yield Running(at, url, web.url, token, stripe.url, db, listening, mails)
         finally:
             await db.close()
 
@@ -114,6 +118,7 @@ async def told_lives(run: Running, show: Console, seed: int) -> list[str]:
     """Send the scenario, show what became of it; the differences from what must be."""
     told = scenario(run_name())
     wrong = await _published(run, told, show)
+    wrong += await _travelled(run, told, show)
     deliveries = told.deliveries(seed)
     show.print(
         Text(
@@ -143,6 +148,14 @@ async def _published(run: Running, told: Scenario, show: Console) -> list[str]:
         Text(f"Publishing {quote_id} through the quotes API at {run.api}, again, over itself, and recalling it.")
     )
     return await quotes_api.published_and_recalled(run.api, run.token, quote_id, run.crm)
+
+
+async def _travelled(run: Running, told: Scenario, show: Console) -> list[str]:
+    with show.status("a buyer pays a quote"):
+        places = demo_journey.Places(run.api, run.token, run.stripe, run.crm, run.mails)
+        journey = await demo_journey.travelled(f"Q-{told.run}-bought", places)
+    show.print(journey.shown())
+    return journey.wrong
 
 
 async def _deliver(run: Running, told: Scenario, deliveries: Sequence[bytes]) -> list[str]:

@@ -10,34 +10,23 @@ import asyncpg
 
 from dev.crm import Crm
 from dev.places import free_ports, is_free
+from dev.samples import sample
 from quittance.event import OWN_ACCOUNT
 from quittance.tokens import SHOWN, TOKEN, new_token, token_hash
 
 USUAL_PORT: Final = 8081
-READ: Final = ("LOG_LEVEL", "LOG_FORMAT", "PUBLIC_URL", "WEB_HOST", "WEB_PORT", "CURRENCY_POLICY")
+READ: Final = (
+    "LOG_LEVEL LOG_FORMAT PUBLIC_URL WEB_HOST WEB_PORT CURRENCY_POLICY FORWARDED_HOPS "
+    "STRIPE_API_KEY STRIPE_API_BASE STRIPE_CONNECT_BASE STRIPE_CONNECT_CLIENT_ID"
+).split()
 PATIENCE: Final = 30.0  # seconds
 
 # The same token again is the same row.
 GRANT: Final = """
 INSERT INTO api_tokens (token_hash, prefix, account, livemode, permissions, note)
-VALUES ($1, $2, $3, false, '{publish,read}', $4)
-ON CONFLICT (token_hash) DO NOTHING
+VALUES ($1, $2, $3, false, '{publish,read,connect}', $4)
+ON CONFLICT (token_hash) DO UPDATE SET permissions = EXCLUDED.permissions
 """
-
-SAMPLE: Final = {
-    "number": "2026-17",
-    "title": "A workshop, and the support that follows it",
-    "currency": "EUR",
-    "locale": "sv-SE",
-    "time_zone": "Europe/Stockholm",
-    "expires_on": "2099-12-31",
-    "owner": {"name": "Sal Seller", "email": "seller@example.com"},
-    "line_items": [
-        {"name": "Workshop, one day", "unit_amount": 120_000},
-        {"name": "Support", "unit_amount": 4_900, "billing_frequency": "monthly"},
-    ],
-    "discounts": [{"name": "Autumn", "percent": "10"}],
-}
 
 
 def token_kept_in(file: Path) -> str:
@@ -48,11 +37,11 @@ def token_kept_in(file: Path) -> str:
     return file.read_text().strip()
 
 
-async def grant(database_url: str, token: str, note: str) -> None:
-    """Let the token publish and read, in test mode, on the key's own account."""
+async def grant(database_url: str, token: str, note: str, account: str = OWN_ACCOUNT) -> None:
+    """Let the token publish, read and connect, in test mode, on the account (the key's own)."""
     db = await asyncpg.connect(database_url)
     try:
-        await db.execute(GRANT, token_hash(token), token[:SHOWN], OWN_ACCOUNT, note)
+        await db.execute(GRANT, token_hash(token), token[:SHOWN], account, note)
     finally:
         await db.close()
 
@@ -73,10 +62,11 @@ def environment_of(chosen: Mapping[str, str], database_url: str, amqp_url: str) 
 async def published_and_recalled(url: str, token: str, quote_id: str, crm: Crm) -> list[str]:
     """Publish a quote, twice, break a rule with another, recall it; what was not answered, or told, as it must be."""
     address = f"{url}/v1/quotes/{quote_id}"
-    bad = SAMPLE | {"line_items": [{"name": "Nothing", "unit_amount": 0}]}
+    good = sample("sv", "2026-17")
+    bad = good | {"line_items": [{"name": "Nothing", "unit_amount": 0}]}
     asked: list[tuple[str, str, Any, int]] = [
-        ("PUT", address, SAMPLE, 201),
-        ("PUT", address, SAMPLE, 200),
+        ("PUT", address, good, 201),
+        ("PUT", address, good, 200),
         ("PUT", address, bad, 409),
         ("PUT", f"{address}-bad", bad, 422),
         ("POST", f"{address}/recall", None, 200),

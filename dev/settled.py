@@ -13,7 +13,7 @@ from quittance.broker import STRIPE_EVENTS, Queue
 QUIET_AND_RIGHT: Final = 0.5  # seconds
 QUIET_AND_WRONG: Final = 5.0
 
-CONSUMERS: Final = ("customers", "documents", "quotes")
+CONSUMERS: Final = ("checkouts", "customers", "documents", "quotes")
 
 ARCHIVED: Final = "SELECT count(*) FROM events WHERE event_id = ANY($1::text[])"
 HANDLED: Final = """
@@ -32,6 +32,8 @@ UNDER_WAY: Final = {
     "to publish": "SELECT count(*) FROM outbox",
     "mails to send": "SELECT count(*) FROM emails WHERE state = 'due'",
     "customers to look up": "SELECT count(*) FROM customer_requests WHERE state = 'due'",
+    "sessions to expire": "SELECT count(*) FROM checkout_sessions WHERE state = 'closing' AND due_at < 'infinity'",
+    "coupons to delete": "SELECT count(*) FROM quote_coupons WHERE state = 'archiving' AND due_at < 'infinity'",
 }
 
 

@@ -136,9 +136,9 @@ class FullStory(Story):
         self.emit("payment_intent.created", made)
         return made
 
-    def bill_paid(self, bill: Json, intent: Json) -> Json:
-        """The invoice's charge succeeds and the invoice is paid. Gives the charge."""
-        made = self.charge_succeeds(intent)
+    def bill_paid(self, bill: Json, intent: Json, made: Json | None = None) -> Json:
+        """The invoice's charge (a new one, or that which was pending) succeeds and the invoice is paid; the charge."""
+        made = self.charge_succeeds(intent, made)
         bill["status_transitions"]["paid_at"] = self.now
         bill.update(
             status="paid",

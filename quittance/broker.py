@@ -8,11 +8,24 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import uuid4
 
 import aio_pika
+import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    DeliveryError,
+)
+from pamqp.commands import Basic
+
+from quittance import foreign_properties
+
+foreign_properties.tolerate()
 
 STRIPE_EVENTS: Final = "stripe.events"
 QUITTANCE_EVENTS: Final = "quittance.events"
@@ -63,7 +76,7 @@ class NotTaken(Exception):
 
 
 class Unroutable(NotTaken):
-    """No queue is bound for the key."""
+    """No queue is bound for the key: it came back."""
 
 
 class TopologyDiffers(Exception):
@@ -72,10 +85,14 @@ class TopologyDiffers(Exception):
 
 @dataclass(frozen=True)
 class Queue:
-    """A worker's queue and what it takes: per exchange, the exact routing keys (`#` for all)."""
+    """A worker's queue and what it takes: per exchange, the exact routing keys (`#` for all).
+
+    `in_order`: however many processes consume it, one of them has it to itself, and the next when that one ends.
+    """
 
     name: str
     bindings: Mapping[str, tuple[str, ...]]
+    in_order: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """Safety lives in arguments, not in a policy that somebody may drop: a queue that differs is refused (406).
@@ -89,6 +106,7 @@ class Queue:
             "x-dead-letter-exchange": DEAD_LETTERS,
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
+            **({"x-single-active-consumer": True} if self.in_order else {}),
         }
 
 
@@ -173,6 +191,47 @@ async def calling(timeout: float) -> AsyncIterator[None]:  # noqa: ASYNC109 - it
         raise BrokerAway(f"{type(error).__name__}: {error}") from error
 
 
+def properties(headers: Mapping[str, Any], event_type: str, content_type: str = "application/json") -> Basic.Properties:
+    """The properties of a persistent message. Its `message_id` is unique per attempt: with the same one twice in
+    flight, aiormq takes a message that was returned for one that was confirmed.
+    """
+    return Basic.Properties(
+        headers=dict(headers),
+        message_type=event_type,
+        message_id=uuid4().hex,
+        content_type=content_type,
+        delivery_mode=2,
+    )
+
+
+async def publish(  # noqa: PLR0917 - the parts of a message, in the order in which AMQP sends them
+    channel: AbstractChannel,
+    exchange: str,
+    routing_key: str,
+    body: bytes,
+    about: Basic.Properties,
+    timeout: float,  # noqa: ASYNC109 - a lost connection has to be told from a lapse of time
+) -> None:
+    """Publish and wait until a majority of each queue's nodes has stored it.
+
+    Raises NotTaken where the broker refused it (Unroutable: there is no queue), BrokerAway where it is not known whether
+    it was stored.
+    """
+    try:
+        async with calling(timeout):
+            answer = await channel.basic_publish(
+                body, exchange=exchange, routing_key=routing_key, properties=about, mandatory=True
+            )
+    except aiormq.exceptions.PublishError as error:
+        raise Unroutable(f"no queue is bound to {exchange or 'the default exchange'} for {routing_key}") from error
+    except DeliveryError as error:
+        raise NotTaken("the queue is full") from error
+    except ChannelNotFoundEntity as error:
+        raise BrokerAway(str(error)) from error
+    if not isinstance(answer, Basic.Ack):
+        raise NotTaken(f"answered {type(answer).__name__}")
+
+
 async def declare(url: str, queues: Iterable[Queue], crm_queue_max_bytes: int = CRM_QUEUE_MAX_BYTES) -> None:
     """Declare every exchange, queue and binding, and wait until each queue has a leader; safe to repeat.
 
@@ -217,4 +276,6 @@ async def wait_for_leader(url: str, queue: str) -> None:
                 if not declared.message_count:
                     await channel.basic_get(queue, no_ack=False)
         except BrokerAway as error:
+            if isinstance(error.__cause__, ChannelLockedResource):
+                return  # the leader's own answer for a queue that one consumer has to itself
             raise BrokerAway(f"queue {queue} does not answer, it may have no leader: {error}") from error

@@ -11,6 +11,7 @@ Reason = Literal[
     "stripe_refused",  # Stripe says that the request can never succeed (400, 402, 404)
     "mail_refused",  # the mail server refused for good (5xx)
     "mail_address_invalid",  # the owner's address is no single address
+    "command_refused",  # a message to publish or recall a quote was refused, and named no queue to tell that to
 ]
 
 

@@ -43,6 +43,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     # under, where it is not the type.
     stream: str = ""
     routing_key: str = ""
+    # Only of a command from the CRM and of its answer: JSON, who sent it and where the answer goes (workers/commands.py).
+    about: str | None = None
 
     def headers(self) -> dict[str, Any]:
         """The AMQP headers of DESIGN.md; `from_message` is the inverse."""
@@ -61,6 +63,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
             headers["replay-id"] = self.replay_id
         if self.traceparent is not None:
             headers["traceparent"] = self.traceparent
+        if self.about is not None:
+            headers["about"] = self.about
         return headers
 
 
@@ -180,6 +184,7 @@ def from_message(headers: Mapping[str, Any], event_type: str | None, body: bytes
             cause=cause,
             replay_id=_optional_text(headers.get("replay-id")),
             traceparent=_optional_text(headers.get("traceparent")),
+            about=_optional_text(headers.get("about")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Rejected("unreadable_payload", f"message header: {error}") from error

@@ -12,6 +12,10 @@ from quittance.locks import Connection
 
 STATUS_CHANGED: Final = "quote.payment_status_changed"
 NOTIFICATIONS_QUEUE: Final = "notifications"
+# What the CRM is answered to a command, in the queue that it named.
+ACCEPTED: Final = "quote.accepted"
+REFUSED: Final = "quote.refused"
+ANSWERS: Final = frozenset({ACCEPTED, REFUSED})
 
 # What a relay claims: streams fall into this many buckets, so that relays can share them.
 BUCKETS: Final = 64
@@ -35,12 +39,16 @@ class Route(NamedTuple):
 
 
 def routes(event: Event) -> tuple[Route, ...]:
-    """A status change goes to the CRM and, apart from it, to the mails; our other events stay within Quittance."""
+    """A status change goes to the CRM and, apart from it, to the mails; an answer to the queue that asked; our other
+    events stay within Quittance.
+    """
     if event.type == STATUS_CHANGED:
         return (
             Route("crm", CRM_EVENTS, event.routing_key),
             Route("notifications", "", NOTIFICATIONS_QUEUE),
         )
+    if event.type in ANSWERS:
+        return (Route("replies", "", event.routing_key),)
     return (Route("quittance", QUITTANCE_EVENTS, event.routing_key or event.type),)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from asyncpg import Record
 
 from quittance import outbox
+from quittance.checkout_book import close_all
 from quittance.domain.publishing.content import read_content
 from quittance.domain.publishing.faults import Fault, Faults
 from quittance.domain.publishing.policies import HUBSPOT_2023, POLICIES, Policy, step
@@ -38,9 +39,8 @@ ORDER BY revision DESC LIMIT 1
 """
 # Under the lock: the time of the transaction's beginning may be that of somebody else's turn.
 NOW_AND_ACCOUNT: Final = """
-SELECT clock_timestamp() AS now, (
-    SELECT charges_enabled AND deauthorised_at IS NULL FROM accounts WHERE account = $1 AND livemode = $2
-) AS charges_enabled
+SELECT clock_timestamp() AS now, charges_enabled, deauthorised_at IS NOT NULL AS disconnected
+FROM (VALUES (1)) AS one_row LEFT JOIN accounts ON account = $1 AND livemode = $2
 """
 INSERT: Final = """
 INSERT INTO published_quotes (
@@ -57,7 +57,7 @@ WHERE account = $1 AND livemode = $2 AND quote_id = $3 AND revision = $4 AND rec
 RETURNING quote_id, revision, content_hash, content, totals, warnings, page_token, checkout_key, published_at,
           expires_at, recalled_at, expired_at
 """
-# Nobody's lock is needed: a recall that holds the row is waited for, and looked at again (READ COMMITTED).
+# Nobody's lock is needed: a row that a recall or a click on Check out holds is passed over, and is here at the next round.
 EXPIRE: Final = """
 UPDATE published_quotes SET expired_at = clock_timestamp()
 WHERE (account, livemode, quote_id, revision) IN (
@@ -156,11 +156,11 @@ async def publish(
         return (
             Unchanged(newest) if newest.content_hash == content_hash(content) else Conflict(newest, _conflict(newest))
         )
-    now, charges_enabled = await _found_out(db, account, livemode)
+    now, charges_enabled, disconnected = await _found_out(db, account, livemode)
     expires_at = expiry_of(content, faults)
     expired = expires_at is not None and expires_at <= now
     totals = totals_of(content, step(content.currency))
-    draft = Draft(content, totals, policy, expired=expired, charges_enabled=charges_enabled)
+    draft = Draft(content, totals, policy, expired=expired, charges_enabled=charges_enabled, disconnected=disconnected)
     if broken := faults.found + faults_of(draft):
         return Refused(broken)
     revision = 1 if newest is None else newest.revision + 1
@@ -202,6 +202,7 @@ async def recall(
     row = await db.fetchrow(RECALL, account, livemode, quote_id, newest.revision)
     if row is None:
         return Unchanged(newest)
+    await close_all(db, [(account, livemode, quote_id, newest.revision)])
     await outbox.write(db, [_ended("quote.recalled", account, livemode, row, row["recalled_at"])])
     return Recalled(_quote(row))
 
@@ -209,6 +210,7 @@ async def recall(
 async def expire(db: Connection, most: int) -> int:
     """Let at most `most` quotes expire whose time is up, each once; how many there were."""
     rows = await db.fetch(EXPIRE, most)
+    await close_all(db, [(row["account"], row["livemode"], row["quote_id"], row["revision"]) for row in rows])
     events = [_ended("quote.expired", row["account"], row["livemode"], row, row["expired_at"]) for row in rows]
     await outbox.write(db, events)
     return len(rows)
@@ -225,9 +227,9 @@ def _conflict(newest: Quote) -> Fault:
     return Fault("R17", "published_with_other_content", message)
 
 
-async def _found_out(db: Connection, account: str, livemode: bool) -> tuple[datetime, bool | None]:
+async def _found_out(db: Connection, account: str, livemode: bool) -> tuple[datetime, bool | None, bool]:
     (row,) = await db.fetch(NOW_AND_ACCOUNT, account, livemode)
-    return row["now"], row["charges_enabled"]
+    return row["now"], row["charges_enabled"], row["disconnected"]
 
 
 def _published(account: str, livemode: bool, quote: Quote) -> Event:

@@ -17,6 +17,7 @@ import structlog
 from asyncpg.pool import Pool
 
 from dev.servers import BrokerControl, PostgresControl, Servers, running
+from dev.setup import uses_given_servers
 from quittance import broker, database, partitions
 from tests.support.messages import Broker
 from workers import WORKERS
@@ -28,6 +29,13 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.
 
 # A quorum queue whose node is killed sooner after its declaration can come back unusable (facts: 1.5 s was enough).
 SETTLED_AFTER = 3.0
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two lanes or more, each with servers of its own; of servers that were given there is one vhost, whose queues every
+    test empties: no lanes.
+    """
+    return 0 if uses_given_servers() else min(4, max(2, os.cpu_count() or 1))
 
 
 def in_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -88,7 +88,9 @@ def test_the_runtime_knows_no_worker() -> None:
             assert not inside(name, "quittance.domain"), f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("name", ["archive", "customers", "documents", "quotes", "notifications"])
+@pytest.mark.parametrize(
+    "name", ["accounts", "archive", "checkouts", "commands", "customers", "documents", "quotes", "notifications"]
+)
 def test_a_worker_reads_from_top_to_bottom(name: str) -> None:
     """Contract, QUEUE, SQL, handle, private helpers: always in this order."""
     source = (ROOT / "workers" / f"{name}.py").read_text("utf-8")

@@ -1,1 +1,1 @@
-"""What people and the CRM call: the quotes API. Also the clock that lets quotes expire."""
+"""What people and the CRM call: the quotes API, the quote's page and Check out. Also the clock that lets quotes expire."""

@@ -30,6 +30,11 @@ environment:
   AMQP_URL                the broker; required of every process, and not used by this one yet
   PUBLIC_URL              where buyers and the CRM reach this, without a slash at the end (http://localhost:WEB_PORT)
   WEB_HOST, WEB_PORT      where to listen (0.0.0.0, 8081); port 0 takes any free one, and logs it
+  FORWARDED_HOPS          proxies of yours before this, whose X-Forwarded-For is believed when calls are limited (0)
+  STRIPE_API_KEY          what Check out calls Stripe with, of the mode of the quotes (none: pages say that nobody can pay)
+  STRIPE_API_BASE         https://api.stripe.com
+  STRIPE_CONNECT_CLIENT_ID, STRIPE_CONNECT_BASE
+                          the platform's client id (ca_…; none: nobody can connect an account), https://connect.stripe.com
   CURRENCY_POLICY         hubspot-2023 or stripe-2026: which currencies may be used (hubspot-2023)
   LOG_LEVEL, LOG_FORMAT   debug, info, warning or error (info); json or console (json)
 

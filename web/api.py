@@ -1,8 +1,6 @@
 """The quotes API: what each request may be, and what it is answered. web/openapi.yaml is the contract."""
 
-import json
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -10,15 +8,14 @@ from aiohttp import hdrs, web
 from asyncpg.pool import Pool
 
 from quittance import publishing
+from quittance.answers import Refusal, refusal_of, revision_in
 from quittance.database import CONNECT_TIMEOUT
 from quittance.domain.payload import storable
 from quittance.domain.publishing.policies import Policy
-from quittance.domain.publishing.record import fault_json
 from quittance.publishing import Conflict, Published, Quote, Refused
-from quittance.tokens import Permission
 from web.changes import changes_after
 from web.metrics import BROKEN_RULES, PUBLISHED
-from web.problems import Problem, json_response, not_found
+from web.problems import Problem, json_response, not_found, problem_of
 from web.reading import Pages, payment_of, quote_of, quotes_page, representation
 from web.security import read_json
 from web.tokens import Caller, Doorkeeper
@@ -28,8 +25,6 @@ USUAL_PAGE: Final = 50
 MOST_CHANGES: Final = 1_000
 USUAL_CHANGES: Final = 200
 _NUMBER: Final = re.compile(r"[0-9]{1,6}")
-
-Handler = Callable[[web.Request, Caller], Awaitable[web.Response]]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -45,23 +40,14 @@ class QuotesApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Each with the permission that it takes."""
+        door = self._doorkeeper.door
         return [
-            web.put("/v1/quotes/{quote_id}", self._for("publish", self.publish)),
-            web.post("/v1/quotes/{quote_id}/recall", self._for("publish", self.recall)),
-            web.get("/v1/quotes/{quote_id}", self._for("read", self.read), allow_head=False),
-            web.get("/v1/quotes", self._for("read", self.list), allow_head=False),
-            web.get("/v1/changes", self._for("read", self.changes), allow_head=False),
+            web.put("/v1/quotes/{quote_id}", door("publish", self.publish)),
+            web.post("/v1/quotes/{quote_id}/recall", door("publish", self.recall)),
+            web.get("/v1/quotes/{quote_id}", door("read", self.read), allow_head=False),
+            web.get("/v1/quotes", door("read", self.list), allow_head=False),
+            web.get("/v1/changes", door("read", self.changes), allow_head=False),
         ]
-
-    def _for(self, permission: Permission, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def admitted(request: web.Request) -> web.Response:
-            caller = await self._doorkeeper.admit(request, permission)
-            structlog.contextvars.bind_contextvars(
-                token_id=caller.token_id, account=caller.account, livemode=caller.livemode
-            )
-            return await handler(request, caller)
-
-        return admitted
 
     async def publish(self, request: web.Request, caller: Caller) -> web.Response:
         """PUT /v1/quotes/{quote_id}: 201 a new revision, 200 the same again, 409 other content, 422 every fault."""
@@ -75,10 +61,8 @@ class QuotesApi:
         if isinstance(outcome, Refused):
             for fault in outcome.faults:
                 BROKEN_RULES.labels(fault.rule).inc()
-            errors = [fault_json(fault) for fault in outcome.faults]
-            raise Problem(422, "quote_refused", "The quote breaks rules: `errors` has all of them.", errors=errors)
-        if isinstance(outcome, Conflict):
-            raise _conflict(outcome)
+        if isinstance(outcome, Refused | Conflict):
+            raise problem_of(refusal_of(outcome))
         log.info("quote.publish", quote_id=quote_id, revision=outcome.quote.revision, outcome=type(outcome).__name__)
         new = isinstance(outcome, Published)
         return self._answer(outcome.quote, payment, caller, 201 if new else 200)
@@ -93,10 +77,8 @@ class QuotesApi:
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as db, db.transaction():
             outcome = await publishing.recall(db, caller.account, caller.livemode, quote_id, revision)
             payment = await payment_of(db, caller, quote_id)
-        if outcome is None:
-            raise not_found()
-        if isinstance(outcome, Conflict):
-            raise _conflict(outcome)
+        if outcome is None or isinstance(outcome, Conflict):
+            raise problem_of(refusal_of(outcome))
         log.info("quote.recall", quote_id=quote_id, revision=outcome.quote.revision, outcome=type(outcome).__name__)
         return self._answer(outcome.quote, payment, caller, 200)
 
@@ -109,7 +91,7 @@ class QuotesApi:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """GET /v1/quotes?status=&cursor=&limit=."""
         given = parameters(request, "status", "cursor", "limit")
-        limit = _limit(given, USUAL_PAGE, MOST_OF_A_PAGE)
+        limit = limit_of(given, USUAL_PAGE, MOST_OF_A_PAGE)
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as db:
             page = await quotes_page(
                 db, caller, self._pages, status=given.get("status"), cursor=given.get("cursor"), limit=limit
@@ -119,7 +101,7 @@ class QuotesApi:
     async def changes(self, request: web.Request, caller: Caller) -> web.Response:
         """GET /v1/changes?after=&limit=."""
         given = parameters(request, "after", "limit")
-        limit = _limit(given, USUAL_CHANGES, MOST_CHANGES)
+        limit = limit_of(given, USUAL_CHANGES, MOST_CHANGES)
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as db:
             return json_response(await changes_after(db, caller, given.get("after"), limit))
 
@@ -141,7 +123,8 @@ def parameters(request: web.Request, *known: str) -> dict[str, str]:
     return given
 
 
-def _limit(given: dict[str, str], usual: int, most: int) -> int:
+def limit_of(given: dict[str, str], usual: int, most: int) -> int:
+    """How long a page may be. Raises Problem 400 for a limit that is none."""
     text = given.get("limit", str(usual))
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
         raise Problem(400, "malformed_limit", f"`limit` must be a whole number from 1 to {most}.")
@@ -149,22 +132,7 @@ def _limit(given: dict[str, str], usual: int, most: int) -> int:
 
 
 def _revision(body: Any) -> int | None:
-    if body is None:
-        return None
-    revision = body.get("revision") if isinstance(body, dict) and set(body) <= {"revision"} else False
-    if revision is None or (type(revision) is int and 1 <= revision < 1 << 31):
-        return revision
-    shown = json.dumps(body)[:200]
-    fault = {
-        "rule": "format",
-        "line": None,
-        "code": "malformed_recall",
-        "message": "The body must be empty, or an object with `revision`, a whole number from 1.",
-        "given": shown,
-        "allowed": {"revision": 1},
-    }
-    raise Problem(422, "recall_refused", "The body is not what a recall takes.", errors=[fault])
-
-
-def _conflict(outcome: Conflict) -> Problem:
-    return Problem(409, outcome.fault.code, outcome.fault.message, errors=[fault_json(outcome.fault)])
+    revision = revision_in(body)
+    if isinstance(revision, Refusal):
+        raise problem_of(revision)
+    return revision

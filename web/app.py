@@ -1,11 +1,12 @@
 """The HTTP side: routes, and what holds for every request: an id, a line in the log, counters, errors as problem+json."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import stripe
 import structlog
 import yaml
 from aiohttp import hdrs, web
@@ -13,11 +14,19 @@ from asyncpg.pool import Pool
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quittance.database import CONNECT_TIMEOUT, DATABASE_ERRORS
+from quittance.stripe_client import connected
+from web import connect_results
 from web.api import QuotesApi
+from web.checkout import Checkout
+from web.connect import ConnectApi
+from web.connect_pages import ConnectPages, Platform
 from web.metrics import REQUESTS, SECONDS
+from web.page.handlers import QuotePage
+from web.page.rendering import RENDERER, Renderer
+from web.page.trouble import render_trouble
 from web.problems import Problem, json_response, not_found, problem_response
 from web.reading import Pages
-from web.security import HSTS, MAX_BODY, harden, request_id_of
+from web.security import FORWARDED_HOPS, HSTS, MAX_BODY, checkout_origins, harden, request_id_of
 from web.settings import Settings
 from web.tokens import Doorkeeper
 
@@ -41,18 +50,37 @@ class Web:
         self._settings = settings
         self._pool = pool
         self._openapi = json_response(_openapi(settings.public_url)).body
+        self._stripe: stripe.StripeClient | None = None
         self.draining = False
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[self._answered])
-        api = QuotesApi(self._pool, Doorkeeper(self._pool), Pages(self._settings.public_url), self._settings.policy)
-        app.add_routes(api.routes())
+        settings, doorkeeper = self._settings, Doorkeeper(self._pool)
+        platform = Platform(settings.public_url, settings.connect_client_id, settings.stripe, self.stripe)
+        app.add_routes(QuotesApi(self._pool, doorkeeper, Pages(settings.public_url), settings.policy).routes())
+        app.add_routes(ConnectApi(self._pool, doorkeeper, platform).routes())
+        app.add_routes(ConnectPages(self._pool, platform).routes())
+        app.add_routes(QuotePage(self._pool, settings.stripe).routes())
+        app.add_routes(Checkout(self._pool, settings, self.stripe).routes())
+        app[RENDERER] = Renderer(settings.public_url, checkout_origins(settings.stripe.api_base))
+        app[FORWARDED_HOPS] = settings.forwarded_hops
         app.router.add_get("/openapi.json", self.openapi)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/metrics", self.metrics)
         app.on_response_prepare.append(self._prepare)
+        app.cleanup_ctx.append(self._stripe_connected)
         return app
+
+    def stripe(self) -> stripe.StripeClient:
+        """The one client, and its connections, of this process."""
+        if self._stripe is None:
+            raise RuntimeError("the application has not been started")
+        return self._stripe
+
+    async def _stripe_connected(self, _: web.Application) -> AsyncIterator[None]:
+        async with connected(self._settings.stripe) as self._stripe:
+            yield
 
     async def openapi(self, _: web.Request) -> web.Response:
         """The contract, OpenAPI 3.1."""
@@ -92,14 +120,14 @@ class Web:
         try:
             response = await handler(request)
         except Problem as problem:
-            response = problem_response(problem, request_id)
+            response = _refused(request, problem, request_id)
         except web.HTTPException as error:
-            response = problem_response(_problem_of(error), request_id)
+            response = _refused(request, _problem_of(error), request_id)
         except DATABASE_ERRORS as error:
-            response = problem_response(_away(error), request_id)
+            response = _refused(request, _away(error), request_id)
         except Exception:
             log.exception("request.failed", route=route)
-            response = problem_response(_fault(), request_id)
+            response = _refused(request, _fault(), request_id)
         response.headers["X-Request-Id"] = request_id
         if self.draining:
             response.force_close()
@@ -121,6 +149,19 @@ def _route(request: web.Request) -> str:
     return "other" if resource is None else resource.canonical
 
 
+def _refused(request: web.Request, problem: Problem, request_id: str) -> web.Response:
+    """People get a page, programs (and the page's own script) problem+json."""
+    if request.path.startswith("/connect/"):
+        return connect_results.trouble(request, problem.status, problem.headers)
+    # "/" and "/q" too: what is left of a page's address that was cut short.
+    is_page = request.path.startswith("/q/") or request.path in ("/", "/q")
+    if not is_page or request.path.endswith("/state"):
+        return problem_response(problem, request_id)
+    response = render_trouble(request, problem.status, retry_after=problem.retry_after)
+    response.headers.update(problem.headers)
+    return response
+
+
 def _problem_of(error: web.HTTPException) -> Problem:
     """aiohttp's own refusals, in our words."""
     if error.status == 404:
@@ -133,7 +174,13 @@ def _problem_of(error: web.HTTPException) -> Problem:
 
 def _away(error: Exception) -> Problem:
     if isinstance(error, asyncpg.PostgresError) and not (error.sqlstate or "").startswith(PASSING):
-        log.error("request.failed", error=f"{type(error).__name__}: {error}", exc_info=error)
+        # Not its text: what Postgres says of a row that it refuses holds the row.
+        log.error(
+            "request.failed",
+            error=type(error).__name__,
+            sqlstate=error.sqlstate,
+            constraint=error.as_dict().get("constraint_name"),
+        )
         return _fault()
     log.warning("database.unusable", error=type(error).__name__)
     return Problem(

@@ -17,3 +17,8 @@ PUBLISHED: Final = Counter(
 BROKEN_RULES: Final = Counter("quittance_web_broken_rules", "Faults of quotes that were refused, by rule.", ["rule"])
 EXPIRED: Final = Counter("quittance_web_expired", "Quotes that this process let expire.")
 CLOCK_POSTPONED: Final = Counter("quittance_web_clock_postponed", "Rounds of the clock that the database prevented.")
+CHECKOUTS: Final = Counter(
+    "quittance_web_checkouts",
+    "Clicks on Check out: sent to Stripe, shut, busy, away, refused, too_often, forged, unknown.",
+    ["outcome"],
+)

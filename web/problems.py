@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from quittance.answers import NOT_FOUND, Refusal
+
 PROBLEM_JSON: Final = "application/problem+json"
 
 
@@ -28,6 +30,7 @@ class Problem(Exception):
         self.code = code
         self.detail = detail
         self.errors = errors
+        self.retry_after = retry_after
         self.headers = dict(headers or {})
         if retry_after is not None:
             self.headers[hdrs.RETRY_AFTER] = str(max(1, round(retry_after + 0.5)))
@@ -60,6 +63,11 @@ def json_response(
     return web.Response(body=body, status=status, content_type=content_type, headers=headers)
 
 
+def problem_of(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Problem:
+    """A refusal, as HTTP tells it."""
+    return Problem(refusal.status, refusal.code, refusal.detail, errors=refusal.errors, headers=headers)
+
+
 def not_found() -> Problem:
     """The one answer for what is not there and for what is somebody else's."""
-    return Problem(404, "not_found", "There is nothing here, or it is not yours to see.")
+    return problem_of(NOT_FOUND)

@@ -1,13 +1,12 @@
 """Reading quotes: one, or a page of many. What was published, and what was paid, side by side."""
 
 import base64
-import json
-from datetime import datetime
 from typing import Any, Final, get_args
 
 from asyncpg import Record
 
-from quittance import publishing
+from quittance import answers, publishing
+from quittance.answers import page_url, time_text
 from quittance.domain.payload import storable
 from quittance.domain.status import Status
 from quittance.locks import Connection
@@ -17,7 +16,6 @@ from web.tokens import Caller
 
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
 
-PAYMENT: Final = "SELECT data FROM quotes WHERE account = $1 AND livemode = $2 AND quote_id = $3"
 # With a status: as the quotes worker has it. Without: also those that it has not come to yet.
 PAGE: Final = """
 WITH named AS (
@@ -47,11 +45,11 @@ class Pages:
     """Where quote pages are."""
 
     def __init__(self, public_url: str) -> None:
-        self._public_url = public_url
+        self.public_url = public_url
 
     def url(self, page_token: str) -> str:
         """The address of a revision's page."""
-        return f"{self._public_url}/q/{page_token}"
+        return page_url(self.public_url, page_token)
 
 
 async def quote_of(db: Connection, caller: Caller, quote_id: str, pages: Pages) -> dict[str, Any]:
@@ -69,28 +67,12 @@ async def quote_of(db: Connection, caller: Caller, quote_id: str, pages: Pages) 
 
 async def payment_of(db: Connection, caller: Caller, quote_id: str) -> dict[str, Any] | None:
     """The data of the newest CRM event; None while there is none."""
-    data = await db.fetchval(PAYMENT, caller.account, caller.livemode, quote_id)
-    return None if data is None else json.loads(data)
+    return await answers.payment_of(db, caller.account, caller.livemode, quote_id)
 
 
 def representation(quote: Quote, payment: dict[str, Any] | None, caller: Caller, pages: Pages) -> dict[str, Any]:
     """A published quote as the API shows it."""
-    return {
-        "quote_id": quote.quote_id,
-        "account": caller.account,
-        "livemode": caller.livemode,
-        "revision": quote.revision,
-        "state": quote.state,
-        "url": pages.url(quote.page_token),
-        "published_at": _time(quote.published_at),
-        "expires_at": _time(quote.expires_at),
-        "recalled_at": _time(quote.recalled_at),
-        "expired_at": _time(quote.expired_at),
-        "totals": quote.totals,
-        "warnings": quote.warnings,
-        "content": quote.content,
-        "payment": payment,
-    }
+    return answers.quote_json(quote, payment, caller.account, caller.livemode, pages.public_url)
 
 
 def _adopted(payment: dict[str, Any], caller: Caller) -> dict[str, Any]:
@@ -129,14 +111,14 @@ def _summary(row: Record, pages: Pages) -> dict[str, Any]:
         "revision": row["published_revision"] or row["revision"],
         "state": _state(row),
         "url": None if row["page_token"] is None else pages.url(row["page_token"]),
-        "published_at": _time(row["published_at"]),
-        "expires_at": _time(row["expires_at"]),
-        "recalled_at": _time(row["recalled_at"]),
-        "expired_at": _time(row["expired_at"]),
+        "published_at": time_text(row["published_at"]),
+        "expires_at": time_text(row["expires_at"]),
+        "recalled_at": time_text(row["recalled_at"]),
+        "expired_at": time_text(row["expired_at"]),
         "status": row["status"],
         "label": row["label"],
-        "paid_at": _time(row["paid_at"]),
-        "changed_at": _time(row["changed_at"]),
+        "paid_at": time_text(row["paid_at"]),
+        "changed_at": time_text(row["changed_at"]),
     }
 
 
@@ -161,7 +143,3 @@ def _quote_id_in(cursor: str) -> str:
     if not quote_id or not storable(quote_id):
         raise Problem(400, "malformed_cursor", "`cursor` must be a `next_cursor` that an earlier answer gave.")
     return quote_id
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
 
+from quittance.answers import public_url
+from quittance.connect import connect_client_id
 from quittance.domain.publishing.policies import Policy
 from quittance.publishing import currency_policy
 from quittance.settings import LogSettings, Reader
+from quittance.stripe_client import StripeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,9 @@ class Settings:
     port: int  # 0 takes any free port, and logs it
     public_url: str
     policy: Policy
+    stripe: StripeSettings
+    connect_client_id: str  # "" where nobody can connect an account
+    forwarded_hops: int  # proxies of our own before us, whose X-Forwarded-For is believed
     log: LogSettings
 
     @classmethod
@@ -35,19 +40,10 @@ class Settings:
             # All addresses: in a container loopback would be reached by nobody.
             host=reader.text("WEB_HOST", "0.0.0.0"),  # noqa: S104
             port=port,
-            public_url=_public_url(reader, port),
+            public_url=public_url(reader, port),
             policy=currency_policy(reader),
+            stripe=StripeSettings.read(reader),
+            connect_client_id=connect_client_id(reader),
+            forwarded_hops=reader.number("FORWARDED_HOPS", 0, 0, 9),
             log=LogSettings.read(reader),
         )
-
-
-def _public_url(reader: Reader, port: int) -> str:
-    url = reader.url("PUBLIC_URL", ("http", "https"), f"http://localhost:{port}").rstrip("/")
-    try:
-        parts = urlsplit(url)
-        clean = not (parts.query or parts.fragment or parts.username)
-    except ValueError:
-        return url  # already a fault
-    if not clean:
-        reader.faults.append("PUBLIC_URL must be an address without user, query or fragment")
-    return url

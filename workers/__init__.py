@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Final
 
-from workers import archive, customers, documents, notifications, quotes
+from workers import accounts, archive, checkouts, commands, customers, documents, notifications, quotes
 
 WORKERS: Final[Mapping[str, ModuleType]] = MappingProxyType(
     {
+        "accounts": accounts,
         "archive": archive,
+        "checkouts": checkouts,
+        "commands": commands,
         "customers": customers,
         "documents": documents,
         "quotes": quotes,

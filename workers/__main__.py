@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m workers",
         description="Runs workers in this process, any number of processes side by side.",
         epilog="Reads DATABASE_URL, AMQP_URL, METRICS_HOST, METRICS_PORT (0: any free port), RETRY_SCHEDULE, LOG_LEVEL, "
-        "LOG_FORMAT; customers: STRIPE_API_KEY, STRIPE_API_BASE; notifications: SMTP_URL, MAIL_FROM, MAIL_TO; "
+        "LOG_FORMAT; checkouts, customers: STRIPE_API_KEY, STRIPE_API_BASE; notifications: SMTP_URL, MAIL_FROM, MAIL_TO; "
+        "commands: PUBLIC_URL, CURRENCY_POLICY, REPLY_TO_PATTERN; "
         "relay: EVENTS_RETENTION_DAYS.",
     )
     known = [*WORKERS, RELAY]

@@ -26,17 +26,16 @@ from quittance.domain.tracked import Seen
 from quittance.event import Cause, Event, data_of, own_event
 from quittance.locks import Connection
 from quittance.settings import Reader, adoption
+from quittance.stripe_client import StripeSettings, stripe_settings
 from workers.customer_changes import Change, Guest, Told, record
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 from workers.stripe_customers import (
     Answer,
     Skipped,
     StripeAccounts,
-    StripeSettings,
     ask,
     connected,
     facts_in,
-    stripe_settings,
 )
 
 QUEUE: Final = Queue(
@@ -60,16 +59,11 @@ QUEUE: Final = Queue(
 
 # By the table that publishing writes, and not by what the quotes worker has heard alone: a session can come before it.
 PUBLISHED_HERE: Final = """
-SELECT k.account, k.livemode, k.quote_id
+SELECT DISTINCT account, livemode, quote_id
 FROM unnest($1::text[], $2::boolean[], $3::text[]) AS k (account, livemode, quote_id)
-WHERE EXISTS (
-    SELECT FROM published_quotes p
-    WHERE (p.account, p.livemode, p.quote_id) = (k.account, k.livemode, k.quote_id)
-) OR EXISTS (
-    SELECT FROM quotes q
-    WHERE (q.account, q.livemode, q.quote_id) = (k.account, k.livemode, k.quote_id)
-    AND q.facts -> 'published' IS NOT NULL
-)
+LEFT JOIN published_quotes USING (account, livemode, quote_id)
+LEFT JOIN quotes USING (account, livemode, quote_id)
+WHERE published_quotes.revision IS NOT NULL OR quotes.facts -> 'published' IS NOT NULL
 """
 
 # Locked: the outcome of an attempt may be on its way.

@@ -2,13 +2,11 @@
 
 import asyncio
 import hashlib
-import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from functools import cache
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import aiohttp
 import stripe
@@ -16,52 +14,17 @@ from asyncpg import Record
 from stripe import RequestOptions
 from stripe.params import CustomerCreateParams
 
+from quittance import stripe_client
 from quittance.domain.customers import AddressFact, stay_of
-from quittance.event import OWN_ACCOUNT
-from quittance.settings import Reader
+from quittance.stripe_client import StripeSettings, header, in_words, is_replayed_failure, retry_after
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 
-STRIPE_API: Final = "https://api.stripe.com"
-
-# The three calls of an attempt must end before the runtime gives it up (20 s), and that before the lease does (30 s).
-CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=6, connect=3)
+# The three calls of an attempt (6 s each) must end before the runtime gives it up (20 s), and that before the lease does
+# (30 s).
 ATTEMPT_TIMEOUT: Final = 18.0
 
 # Stripe answers a failure of its own (500) again for a day when asked with the same key, so the next one needs another.
 KEYS: Final = 4
-
-
-class StripeSettings:
-    """How Stripe is called, and for which mode."""
-
-    def __init__(self, api_key: str, api_base: str) -> None:
-        self.api_key = api_key
-        self.api_base = api_base
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        """STRIPE_API_KEY (none: Stripe is never called) and STRIPE_API_BASE (https://api.stripe.com)."""
-        api_key = reader.text("STRIPE_API_KEY")
-        if api_key and not re.fullmatch(r"[!-~]*_(test|live)_[!-~]+", api_key):
-            reader.faults.append("STRIPE_API_KEY is no secret key of Stripe's (sk_test_, sk_live_, rk_test_, rk_live_)")
-        return cls(api_key, reader.url("STRIPE_API_BASE", ("https", "http"), STRIPE_API))
-
-    def silent(self, livemode: bool) -> str | None:
-        """Why Stripe is not called for events of this mode; None where it is."""
-        if not self.api_key:
-            return "STRIPE_API_KEY is not set"
-        if ("_live_" in self.api_key) is not livemode:
-            return "STRIPE_API_KEY is of the other mode"
-        return None
-
-
-@cache
-def stripe_settings() -> StripeSettings:
-    """The settings of this process's environment. Raises SettingsError where they are wrong."""
-    reader = Reader()
-    settings = StripeSettings.read(reader)
-    reader.check()
-    return settings
 
 
 class StripeCustomer(NamedTuple):
@@ -100,7 +63,7 @@ class StripeAccounts:
         `key` makes a creation that is tried again the same creation. Raises stripe.StripeError, aiohttp.ClientError and
         TimeoutError.
         """
-        options: RequestOptions = {} if account == OWN_ACCOUNT else {"stripe_account": account}
+        options = stripe_client.options(account)
         properties: CustomerCreateParams = {"email": email} if name is None else {"email": email, "name": name}
         failed: stripe.StripeError | None = None
         for attempt in range(KEYS):
@@ -108,10 +71,10 @@ class StripeAccounts:
             if found.customers:
                 return found
             try:
-                keyed: RequestOptions = {**options, "idempotency_key": f"{key}-{attempt}"}
+                keyed = stripe_client.options(account, f"{key}-{attempt}")
                 made = await self._client.v1.customers.create_async(properties, keyed)
             except stripe.APIError as error:
-                if not _is_replayed_failure(error):
+                if not is_replayed_failure(error):
                     raise
                 failed = error
             else:
@@ -131,17 +94,8 @@ class StripeAccounts:
 @asynccontextmanager
 async def connected(settings: StripeSettings) -> AsyncIterator[StripeAccounts]:
     """One client, and its connections, for the length of a block."""
-    http = stripe.AIOHTTPClient(timeout=CALL_TIMEOUT)
-    client = stripe.StripeClient(
-        settings.api_key or "none",
-        base_addresses={"api": settings.api_base},
-        max_network_retries=0,
-        http_client=http,
-    )
-    try:
+    async with stripe_client.connected(settings) as client:
         yield StripeAccounts(settings, client)
-    finally:
-        await http.close_async()  # type: ignore[no-untyped-call]
 
 
 async def ask(claim: Record, accounts: StripeAccounts) -> Outcome:
@@ -185,43 +139,18 @@ def idempotency_key(account: str, livemode: bool, address: str, round_number: in
 def outcome_of(error: stripe.StripeError) -> Outcome:
     """What a refusal or failure of Stripe's means. Its message is left out: it may hold the address."""
     status = error.http_status
-    detail = _in_words(error)
+    detail = in_words(error)
     if isinstance(error, stripe.RateLimitError):
-        return Unavailable(detail, _retry_after(error))
+        return Unavailable(detail, retry_after(error))
     if isinstance(error, stripe.APIConnectionError) or status is None:
         return Unavailable(f"no answer: {type(error.__cause__ or error).__name__}")
     if status >= 500:
-        return Unavailable(detail, _retry_after(error))
+        return Unavailable(detail, retry_after(error))
     if status in (401, 403):
         return Refused("account_refused", detail)
     if status in (400, 402, 404):
         return Refused("stripe_refused", detail)
     return Failed(detail)  # 409: an attempt whose lease ended is still under way with the same key
-
-
-def _in_words(error: stripe.StripeError) -> str:
-    said = error.json_body.get("error") if isinstance(error.json_body, dict) else None
-    said = said if isinstance(said, dict) else {}
-    parts = [f"{name} {said[name]}" for name in ("type", "code", "param") if isinstance(said.get(name), str)]
-    return ", ".join(
-        [f"status {error.http_status}", *parts, *([f"request {error.request_id}"] * bool(error.request_id))]
-    )
-
-
-def _is_replayed_failure(error: stripe.APIError) -> bool:
-    """Whether Stripe only repeats how an earlier attempt with this key ended. It may have made the customer all the
-    same, so it is looked for again before another key is tried.
-    """
-    return (error.http_status or 0) >= 500 and _header(error.headers, "idempotent-replayed") == "true"
-
-
-def _retry_after(error: stripe.StripeError) -> float | None:
-    value = _header(error.headers, "retry-after") or ""
-    return float(value) if re.fullmatch(r"[0-9]{1,5}", value) else None
-
-
-def _header(headers: Mapping[str, str] | None, name: str) -> str | None:
-    return next((value for key, value in (headers or {}).items() if key.lower() == name), None)
 
 
 def _customers(answered: Iterable[stripe.Customer]) -> tuple[StripeCustomer, ...]:
@@ -231,7 +160,7 @@ def _customers(answered: Iterable[stripe.Customer]) -> tuple[StripeCustomer, ...
 def _answered_at(answer: stripe.StripeObject) -> int:
     """The time of an answer by Stripe's own clock, which its events are dated by; else by ours."""
     response = answer.last_response
-    date = _header(response.headers, "date") if response is not None else None
+    date = header(response.headers, "date") if response is not None else None
     try:
         return int(parsedate_to_datetime(date or "").timestamp())
     except ValueError:

@@ -4,7 +4,18 @@ from typing import Final
 
 import typer
 
-from quittance.cli import dead_letters, dead_letters_replay, doctor, events, events_replay, init, quotes, send, tokens
+from quittance.cli import (
+    accounts,
+    dead_letters,
+    dead_letters_replay,
+    doctor,
+    events,
+    events_replay,
+    init,
+    quotes,
+    send,
+    tokens,
+)
 
 app: Final = typer.Typer(
     name="quittance",
@@ -20,6 +31,7 @@ app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
 dead_letters.app.command("replay")(dead_letters_replay.replay)
 events.app.command("replay")(events_replay.replay)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(events.app, name="events")
 app.add_typer(quotes.app, name="quotes")

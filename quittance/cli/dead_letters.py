@@ -74,7 +74,7 @@ app: Final = typer.Typer(help="What failed: list, show, replay, discard.", no_ar
 def list_(
     *,
     queue: QueueName = None,
-    type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
+    type_: Type = None,
     reason: ReasonName = None,
     quote: Quote = None,
     fingerprint: Fingerprint = None,

@@ -80,7 +80,8 @@ def replay(
     Effects stay single: each has a key of its own. What succeeds is resolved; what fails is dead again, its history
     kept. Exit 0 only if all of them succeeded. Ctrl-C takes back what was not sent yet.
 
-    A preview reads STRIPE_API_KEY, MAIL_TO, ADOPT_UNPUBLISHED and QUOTE_ID_PATTERN as workers do: run it with theirs.
+    A preview reads STRIPE_API_KEY, MAIL_TO, ADOPT_UNPUBLISHED, QUOTE_ID_PATTERN, PUBLIC_URL, CURRENCY_POLICY and
+    REPLY_TO_PATTERN as workers do: run it with theirs.
     """
     selection = Selection(
         ids=ids or [],

@@ -141,7 +141,7 @@ class Probing:
 def _judge(name: str, ways: set[Way], arrived: set[tuple[str, Way]], reachable: set[str]) -> list[Check]:
     area = Area(f"queue {name}")
     if name not in reachable:
-        area.note("its bindings cannot be tried while messages wait and nobody consumes them")
+        area.note("its bindings cannot be tried while nobody consumes it")
     elif (name, Way(DIRECT, name)) not in arrived:
         area.warning("its consumer does not answer a probe, so its bindings cannot be told", DEAF)
     elif missing := sorted(way for way in ways if (name, way) not in arrived):

@@ -67,7 +67,9 @@ async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
             depths[name] = depth
     if probe and taking:
         consumed = {name for name, depth in depths.items() if depth.consumers}
-        idle = {name for name, depth in depths.items() if not depth.consumers and not depth.messages}
+        # What one consumer has to itself hands nothing out to the doctor.
+        shared = {name for name in depths if name not in queues() or not queues()[name].in_order}
+        idle = {name for name in shared if not depths[name].consumers and not depths[name].messages}
         area.checks += await check_bindings(url, queues(), consumed, idle)
     return area.checks
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from quittance.cli.doctor_checks import Area, Check
+from quittance.connect import connect_client_id
 from quittance.settings import Adoption, LogSettings, Reader
+from quittance.stripe_client import StripeSettings
 from workers.mail.settings import MailSettings
 from workers.runtime.settings import WorkerSettings
-from workers.stripe_customers import StripeSettings
 
 
 def check_settings() -> list[Check]:
@@ -15,6 +16,7 @@ def check_settings() -> list[Check]:
     _servers(area)
     _webhook_secrets(area)
     _stripe(area)
+    _connect(area)
     _mail(area)
     return area.checks
 
@@ -62,18 +64,42 @@ def _stripe(area: Area) -> None:
     settings = StripeSettings.read(reader)
     for fault in reader.faults:
         area.fault(
-            fault, "take a secret or restricted key from Stripe's dashboard; restricted: customers, read and write"
+            fault,
+            "take a secret or restricted key from Stripe's dashboard; restricted: customers, Checkout "
+            "Sessions and coupons, read and write",
         )
     if reader.faults:
         return
     if not settings.api_key:
         area.warning(
-            "STRIPE_API_KEY is not set: no customer is looked up or created at Stripe (R18)",
-            "set it for the customers worker; here it is only looked at",
+            "STRIPE_API_KEY is not set: no customer is looked up or created at Stripe (R18), no session of an ended quote "
+            "is expired there (R28)",
+            "set it for the customers and checkouts workers, and web; here it is only looked at",
         )
         return
     mode = "live" if "_live_" in settings.api_key else "test"
-    area.ok(f"STRIPE_API_KEY is a {mode} key: customers are looked up and created for {mode} events only")
+    area.ok(f"STRIPE_API_KEY is a {mode} key: Stripe is called for what is of that mode only")
+
+
+def _connect(area: Area) -> None:
+    reader = Reader()
+    client_id, key = connect_client_id(reader), reader.text("STRIPE_API_KEY")
+    if reader.faults:
+        area.fault(reader.faults[0], "copy it from Stripe's dashboard: Settings, Connect, Onboarding options, OAuth")
+    elif not client_id:
+        area.note("STRIPE_CONNECT_CLIENT_ID is not set here: nobody can connect an account (R6); only web needs it")
+    elif not key:
+        area.warning(
+            "STRIPE_CONNECT_CLIENT_ID is set and STRIPE_API_KEY is not: nobody can connect an account",
+            "set the key of the same mode for web, too",
+        )
+    elif "_live_" in key and reader.text("PUBLIC_URL").startswith("http://"):
+        area.warning(
+            "STRIPE_CONNECT_CLIENT_ID: in live mode Stripe sends people back to an address with https:// only",
+            "serve web behind TLS and set PUBLIC_URL to that address; tell Stripe PUBLIC_URL/connect/return",
+        )
+    else:
+        area.ok("STRIPE_CONNECT_CLIENT_ID is well formed (it does not show of which mode it is)")
 
 
 def _mail(area: Area) -> None:

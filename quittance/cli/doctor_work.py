@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Final
 
 from quittance.broker import STRIPE_EVENTS
+from quittance.cli.doctor_checkouts import check_checkouts
 from quittance.cli.doctor_checks import Area, Check
 from quittance.cli.output import count, length
 from quittance.cli.workers_registry import queues
@@ -63,7 +64,9 @@ DESTINATIONS: Final = {
     "crm": "start `python -m workers relay`; where it runs, the queue `crm` is full, or lost its binding to crm.events "
     "(`quittance init`): the CRM must take what waits there",
     "notifications": "start `python -m workers relay`; where it runs, see the queue `notifications`",
-    "quittance": "start `python -m workers relay`; where it runs, see the queues `quotes` and `documents`",
+    "replies": "start `python -m workers relay`; where it runs, a queue that the CRM named in `reply_to` is full or does not "
+    "answer (its log says which: `reply.not_taken`): the CRM must take what waits there, or delete it",
+    "quittance": "start `python -m workers relay`; where it runs, see the queues `quotes`, `documents` and `checkouts`",
 }
 
 
@@ -74,6 +77,7 @@ async def check_work(db: Connection, quiet_queues: set[str]) -> list[Check]:
         *await _failed(db),
         *await _mails(db),
         *await _customers(db),
+        *await check_checkouts(db),
         *await _unhandled(db, quiet_queues),
     ]
 

@@ -22,7 +22,7 @@ from quittance.cli.workers_registry import handlers, queues
 from quittance.errors import Rejected
 from quittance.event import Event
 from quittance.locks import Connection
-from quittance.outbox import NOTIFICATIONS_QUEUE, STATUS_CHANGED
+from quittance.outbox import ANSWERS, NOTIFICATIONS_QUEUE, STATUS_CHANGED
 from workers.runtime import batch
 
 LIMIT: Final = 200
@@ -40,6 +40,24 @@ FROM emails WHERE event_id = ANY ($1::text[]) ORDER BY id
 CUSTOMER_REQUESTS: Final = """
 SELECT id, account, livemode, email, name, quote_id, state
 FROM customer_requests WHERE event_id = ANY ($1::text[]) ORDER BY id
+"""
+# Of the quotes whose end was handled; what was refused counts as news once it would be asked for again.
+STRIPE_ENDINGS: Final = """
+WITH named AS (
+    SELECT unnest($1::text[]) AS event_id
+), rows AS (
+    SELECT 'session' AS kind, id, account, livemode, quote_id, revision, session_id AS stripe_id, due_at
+    FROM checkout_sessions WHERE state = 'closing'
+    UNION ALL
+    SELECT 'coupon', id, account, livemode, quote_id, revision, coupon_id, due_at
+    FROM quote_coupons WHERE state = 'archiving'
+)
+SELECT kind || id AS id, kind, account, livemode, quote_id, revision, stripe_id,
+       CASE due_at WHEN 'infinity' THEN 'refused' ELSE 'due' END AS state
+FROM rows
+WHERE 'quote.recalled:' || quote_id || ':' || revision IN (SELECT event_id FROM named)
+   OR 'quote.expired:' || quote_id || ':' || revision IN (SELECT event_id FROM named)
+ORDER BY kind DESC, rows.id
 """
 STORED: Final = """
 SELECT account, livemode, quote_id, data::text AS data FROM quotes
@@ -94,6 +112,7 @@ class Preview(msgspec.Struct):
     events: list[dict[str, Any]] = []  # our own events, between workers
     mails: list[dict[str, Any]] = []
     stripe_requests: list[dict[str, Any]] = []
+    stripe_endings: list[dict[str, Any]] = []  # sessions to expire, coupons to delete
     rows: dict[str, dict[str, int]] = {}
 
     @property
@@ -114,12 +133,14 @@ async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> P
     preview = Preview()
     mails: list[asyncpg.Record] = []
     requests: list[asyncpg.Record] = []
+    endings: list[asyncpg.Record] = []
     ids: list[str] = []
     try:
         async with db.transaction():
             ids = await _run(db, deliveries, preview)
             mails = await db.fetch(MAILS, ids)
             requests = await db.fetch(CUSTOMER_REQUESTS, ids)
+            endings = await db.fetch(STRIPE_ENDINGS, ids)
             raise _Undo
     except _Undo:
         pass
@@ -128,6 +149,7 @@ async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> P
     # Compared with what is there without it: a row that is there in the same state would not be new.
     preview.mails = _news(mails, await db.fetch(MAILS, ids))
     preview.stripe_requests = _news(requests, await db.fetch(CUSTOMER_REQUESTS, ids))
+    preview.stripe_endings = _news(endings, await db.fetch(STRIPE_ENDINGS, ids))
     preview.status_changes = await _differences(db, [event["data"] for event in preview.crm_events])
     return preview
 
@@ -194,6 +216,8 @@ def _keep(preview: Preview, emitted: Event) -> None:
     body = msgspec.json.decode(emitted.body)
     if emitted.type == STATUS_CHANGED:
         preview.crm_events.append(body)
+    elif emitted.type in ANSWERS:
+        preview.events.append({"id": emitted.id, "type": emitted.type, "object": body})
     else:
         preview.events.append({"id": emitted.id, "type": emitted.type, "object": body["data"]["object"]})
 
@@ -202,6 +226,8 @@ def _takers(event: Event) -> list[str]:
     """The queues that one of our own events goes to (quittance.outbox.routes, and the bindings)."""
     if event.type == STATUS_CHANGED:
         return [NOTIFICATIONS_QUEUE]
+    if event.type in ANSWERS:
+        return []
     return taking(QUITTANCE_EVENTS, event.routing_key or event.type)
 
 

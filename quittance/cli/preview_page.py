@@ -1,10 +1,12 @@
 """A preview, and what a replay changed, as people read them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from quittance.cli import output
 from quittance.cli.preview import Preview
+
+ENDINGS: Final = {"session": "Checkout Session to expire", "coupon": "coupon to delete"}
 
 
 def print_preview(preview: Preview) -> None:
@@ -26,6 +28,22 @@ def print_preview(preview: Preview) -> None:
         output.print_table(
             ("account", "mode", "customer", "name", "quote", ""),
             map(_request, preview.stripe_requests),
+        )
+    if preview.stripe_endings:
+        output.heading("what would be ended at Stripe")
+        output.print_table(
+            ("account", "mode", "", "quote", "revision", "at Stripe"),
+            (
+                (
+                    row["account"],
+                    output.mode(row["livemode"]),
+                    ENDINGS[row["kind"]],
+                    row["quote_id"],
+                    row["revision"],
+                    row["stripe_id"],
+                )
+                for row in preview.stripe_endings
+            ),
         )
     if preview.rows:
         output.heading("rows that would be written")

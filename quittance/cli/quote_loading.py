@@ -51,6 +51,15 @@ MAILS: Final = """
 SELECT revision, kind, recipient, subject, state, due_at, attempts, error, created_at, sent_at FROM emails
 WHERE account = $1 AND livemode = $2 AND quote_id = $3 ORDER BY id
 """
+# A date beyond all others is how `never by itself` is kept.
+ATTEMPTS: Final = """
+SELECT revision, attempt, state, session_id, created_at, expires_at, nullif(due_at, 'infinity') AS due_at, attempts, error
+FROM checkout_sessions WHERE account = $1 AND livemode = $2 AND quote_id = $3 ORDER BY revision, attempt
+"""
+COUPONS: Final = """
+SELECT revision, coupon_id, state, created_at, nullif(due_at, 'infinity') AS due_at, attempts, error
+FROM quote_coupons WHERE account = $1 AND livemode = $2 AND quote_id = $3 ORDER BY revision
+"""
 UNPUBLISHED: Final = """
 SELECT destination, count(*) AS changes, min(queued_at) AS oldest FROM outbox
 WHERE stream = $1 AND headers ->> 'account' = $2 AND (headers ->> 'livemode')::boolean = $3
@@ -73,6 +82,8 @@ class Quote(msgspec.Struct):
     documents: list[dict[str, Any]]
     customers: list[dict[str, Any]]
     mails: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]  # to pay it in a Checkout Session that we made
+    coupons: list[dict[str, Any]]
     unpublished: list[dict[str, Any]]
     failed: list[dict[str, Any]]
 
@@ -107,6 +118,8 @@ async def load(db: Connection, row: dict[str, Any]) -> Quote:
         documents=await _rows(db, DOCUMENTS, *key),
         customers=await _rows(db, CUSTOMERS, *key),
         mails=await _rows(db, MAILS, *key),
+        attempts=await _rows(db, ATTEMPTS, *key),
+        coupons=await _rows(db, COUPONS, *key),
         unpublished=await _rows(db, UNPUBLISHED, quote_id, account, livemode),
         failed=await _rows(db, FAILED, failed_ids, account, livemode),
     )

@@ -149,6 +149,8 @@ def _object(quote: Quote, why: list[str]) -> dict[str, Any]:
         "documents": quote.documents,
         "customers": quote.customers,
         "mails": quote.mails,
+        "attempts": quote.attempts,
+        "coupons": quote.coupons,
         "unpublished": quote.unpublished,
         "failed_deliveries": quote.failed,
     }
@@ -209,6 +211,13 @@ def _print(quote: Quote, why: list[str]) -> None:
         quote.customers,
     )
     _print_section("mails", ("kind", "revision", "recipient", "subject", "state", "sent_at", "error"), quote.mails)
+    _print_section(
+        "attempts to pay",
+        ("revision", "attempt", "state", "session_id", "created_at", "expires_at", "due_at", "error"),
+        quote.attempts,
+    )
+    if quote.coupons:
+        _print_section("coupons", ("revision", "coupon_id", "state", "due_at", "error"), quote.coupons)
     _print_section("failed deliveries", ("id", "queue", "type", "event_id", "state", "reason", "error"), quote.failed)
 
 

@@ -33,6 +33,11 @@ ADVICE: Final[Mapping[str, str]] = {
     "mail_address_invalid": (
         "The owner's address is no single e-mail address. Mend it in the CRM and publish again; or set MAIL_TO and replay."
     ),
+    "command_refused": (
+        "A message to publish or recall a quote was refused, and named no queue (`reply_to`) to which that could be told: "
+        "the error has what the answer would have been. The CRM mends its message and sends it again; then discard this "
+        "one. A replay asks for the same once more."
+    ),
 }
 UNKNOWN: Final = "This version does not know that reason; the error and the traceback say what happened."
 

@@ -98,7 +98,7 @@ def plain(row: Any) -> dict[str, Any]:
 
 Ids = Annotated[list[int] | None, typer.Argument(help="Ids of failed deliveries, as `list` shows them.", min=1)]
 QueueName = Annotated[str | None, typer.Option(help="Only of this queue.")]
-Type = Annotated[str | None, typer.Option(help="Only events of this type.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only events of this type.")]
 ReasonName = Annotated[str | None, typer.Option(help="Only those that failed for this reason.")]
 Quote = Annotated[
     str | None, typer.Option(help="Only events of this quote, also those that reach it through a charge.")

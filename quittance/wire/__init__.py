@@ -7,8 +7,8 @@ closed it, nothing was heard for two heartbeats, the broker closed the channel, 
 no AMQP. Nothing is restored: whoever holds a wire connects anew.
 """
 
-from quittance.wire.frames import Delivery
+from quittance.wire.frames import Delivery, Properties
 from quittance.wire.opening import connect, connected
 from quittance.wire.wire import Wire
 
-__all__ = ["Delivery", "Wire", "connect", "connected"]
+__all__ = ["Delivery", "Properties", "Wire", "connect", "connected"]

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
+from struct import error as struct_error
 from typing import Any, Final, NamedTuple
 
+from quittance.foreign_properties import UNREADABLE
 from quittance.wire import tables
 
 METHOD: Final = 1
@@ -43,32 +45,35 @@ _ALWAYS: Final = HAS_CONTENT_TYPE | HAS_HEADERS | HAS_DELIVERY_MODE | HAS_MESSAG
 _LAST: Final = 1 << 4 | 1 << 3 | 1 << 2
 
 
+class Properties(NamedTuple):
+    """What is read of a message's properties. `type` is None, a text empty, where the message has none."""
+
+    headers: Mapping[str, Any] = {}
+    type: str | None = None
+    message_id: str = ""
+    reply_to: str = ""
+    correlation_id: str = ""
+    content_type: str = ""
+    content_encoding: str = ""
+
+
 class Delivery(NamedTuple):
-    """One handing-over of a message. `type` is None, a text empty, where the message has none."""
+    """One handing-over of a message."""
 
     tag: int
     headers: Mapping[str, Any]
     type: str | None
     body: bytes
-    message_id: str
-    reply_to: str
-    correlation_id: str
+    message_id: str = ""
+    properties: Properties = Properties()
+    routing_key: str = ""
+    size: int = 0  # of the body as it came, where it was cut
 
     @property
     def returned(self) -> int:
         """How often it came back unsettled: a quorum queue says so (x-delivery-count)."""
         count = self.headers.get("x-delivery-count", 0)
         return count if isinstance(count, int) else 0
-
-
-class Properties(NamedTuple):
-    """What is read of a message's properties."""
-
-    headers: Mapping[str, Any]
-    type: str | None
-    message_id: str
-    reply_to: str
-    correlation_id: str
 
 
 def ack(tag: int, *, multiple: bool) -> bytes:
@@ -137,13 +142,11 @@ def properties(data: bytes, position: int) -> Properties:
     if flags & HAS_MORE_FLAGS:
         raise ValueError("more flags than there are properties")
     position += 2
-    if flags & HAS_CONTENT_TYPE:
-        position += 1 + data[position]
-    if flags & HAS_CONTENT_ENCODING:
-        position += 1 + data[position]
+    content_type, position = _word_if(flags & HAS_CONTENT_TYPE, data, position)
+    content_encoding, position = _word_if(flags & HAS_CONTENT_ENCODING, data, position)
     headers: Mapping[str, Any] = {}
     if flags & HAS_HEADERS:
-        headers, position = tables.decode(data, position)
+        headers, position = _headers(data, position)
     position += bool(flags & HAS_DELIVERY_MODE) + bool(flags & HAS_PRIORITY)
     correlation_id = reply_to = ""
     if flags & (HAS_CORRELATION_ID | HAS_REPLY_TO | HAS_EXPIRATION):
@@ -157,7 +160,18 @@ def properties(data: bytes, position: int) -> Properties:
         position = _after_last(flags, data, position)
     if position != len(data):
         raise ValueError("properties that do not end where they say")
-    return Properties(headers, message_type or None, message_id, reply_to, correlation_id)
+    return Properties(
+        headers, message_type or None, message_id, reply_to, correlation_id, content_type, content_encoding
+    )
+
+
+def _headers(data: bytes, position: int) -> tuple[Mapping[str, Any], int]:
+    """The table at `position`; one that cannot be read is passed over as a whole, as foreign_properties does for pamqp."""
+    try:
+        return tables.decode(data, position)
+    except (ValueError, IndexError, struct_error, OverflowError):
+        end = tables.end(data, position)
+        return {UNREADABLE: True}, end
 
 
 def _after_last(flags: int, data: bytes, position: int) -> int:
@@ -165,6 +179,20 @@ def _after_last(flags: int, data: bytes, position: int) -> int:
         if flags & flag:
             position += 1 + data[position]
     return position
+
+
+def _word_if(there: int, data: bytes, position: int) -> tuple[str, int]:
+    """As _short_if, for what is nearly always the same."""
+    if not there:
+        return "", position
+    end = position + 1 + data[position]
+    return word(data[position + 1 : end]), end
+
+
+@lru_cache(maxsize=1024)
+def word(raw: bytes) -> str:
+    """A short text that comes again and again: a routing key, a content type."""
+    return raw.decode(errors="replace")
 
 
 def _short_if(there: int, data: bytes, position: int) -> tuple[str, int]:

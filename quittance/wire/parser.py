@@ -54,6 +54,7 @@ class Parser:
         self._held: list[bytes] = []  # the beginning of a frame
         self._missing = 0  # bytes until it may be whole
         self._tag: int | None = None  # of the message that is coming
+        self._key = b""  # its routing key
         self._properties: Properties | None = None
         self._left = 0  # bytes of its body
         self._pieces: list[bytes] = []
@@ -122,7 +123,7 @@ class Parser:
             at += 10 + payload[at + 9]
             if at + 1 + payload[at] != len(payload):
                 raise Malformed("a delivery that does not end where it says")
-            self._tag = tag
+            self._tag, self._key = tag, payload[at + 1 :]
         elif code in {_ACK, _NACK}:
             _, tag, flags = _ABOUT.unpack_from(payload)
             if len(payload) != _ACK_SIZE:
@@ -171,5 +172,7 @@ class Parser:
         if tag == _NO_TAG:
             self._receiver.on_return(about.message_id)
         elif tag is not None:
-            headers, message_type, message_id, reply_to, correlation_id = about
-            self._receiver.on_delivery(Delivery(tag, headers, message_type, body, message_id, reply_to, correlation_id))
+            delivery = Delivery(
+                tag, about.headers, about.type, body, about.message_id, about, frames.word(self._key), len(body)
+            )
+            self._receiver.on_delivery(delivery)

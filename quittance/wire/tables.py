@@ -100,6 +100,11 @@ def decode(data: bytes, start: int, nested: int = 0) -> tuple[dict[str, Any], in
     return table, end
 
 
+def end(data: bytes, start: int) -> int:
+    """Where the table at `start` ends. Raises ValueError or struct.error where it is longer than what holds it."""
+    return _bounds(data, start, 0)[1]
+
+
 @lru_cache(maxsize=4096)
 def _name(raw: bytes) -> str:
     return raw.decode(errors="replace")

@@ -96,6 +96,14 @@ async def test_filters(db_cli: Command, failed: list[int], filters: list[str], e
     assert [row["id"] for row in rows] == [failed[place] for place in expected]
 
 
+@pytest.mark.parametrize("command", ["list", "replay", "discard"])
+async def test_no_option_has_a_name_with_a_dash_at_its_end(cli: Command, command: str) -> None:
+    """INVARIANT: every command that chooses dead letters takes the same filters, by the same names."""
+    told = (await cli("dead-letters", command, "--help")).ok().out
+    assert "--type " in told
+    assert "--type-" not in told
+
+
 async def test_a_quote_is_found_through_a_charge_that_does_not_name_it(db_cli: Command, database: Pool) -> None:
     refund = accepted({"id": "evt_9", "type": "refund.created", "data": {"object": {"id": "re_9", "charge": "ch_9A"}}})
     await fail(database, "quotes", refund, Rejected("unreadable_payload"))

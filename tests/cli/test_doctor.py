@@ -19,7 +19,17 @@ from tests.support.polling import eventually
 from tests.support.system import System, system
 from workers import WORKERS
 
-PROCESSES = ("archive", "customers", "documents", "quotes", "notifications", "relay")
+PROCESSES = (
+    "accounts",
+    "archive",
+    "checkouts",
+    "commands",
+    "customers",
+    "documents",
+    "quotes",
+    "notifications",
+    "relay",
+)
 
 
 @pytest.fixture

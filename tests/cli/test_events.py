@@ -64,8 +64,8 @@ async def test_show_says_what_became_of_an_event(
 ) -> None:
     session = next(event for event in archived if event["type"] == "checkout.session.completed")
     shown = (await db_cli("events", "show", session["id"], "--json")).ok().json
-    assert {entry["queue"] for entry in shown["handled"]} == {"archive", "customers", "quotes"}
-    assert shown["queues"] == ["customers", "quotes"]
+    assert {entry["queue"] for entry in shown["handled"]} == {"archive", "checkouts", "customers", "quotes"}
+    assert shown["queues"] == ["checkouts", "customers", "quotes"]
     assert shown["failed"] == []
     assert "body" not in shown
     cause = await database.fetchval("SELECT cause_id FROM quote_status_changes WHERE sequence = 1")

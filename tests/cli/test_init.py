@@ -25,7 +25,10 @@ def empty(servers: Servers) -> Command:
 async def test_init_makes_everything_and_may_be_repeated(empty: Command) -> None:
     first = (await empty("init", "--json")).ok()
     assert set(first.json["queues"]) == {
+        "accounts",
         "archive",
+        "checkouts",
+        "commands",
         "customers",
         "documents",
         "quotes",

@@ -30,7 +30,7 @@ def lives(number: int) -> list[Any]:
 async def running(database_url: str, amqp_url: str) -> AsyncIterator[System]:
     """Every worker and the relay, as processes; retries come quickly."""
     async with system(database_url, amqp_url, RETRY_SCHEDULE="0.05") as it:
-        await it.start("archive", "customers", "documents", "quotes", "notifications", "relay")
+        await it.start("archive", "checkouts", "customers", "documents", "quotes", "notifications", "relay")
         yield it
 
 
@@ -155,7 +155,13 @@ async def test_a_preview_of_a_first_payment_shows_statuses_mails_and_what_stripe
     assert preview["status_changes"][-1]["status"] == "paid"
     assert preview["status_changes"][-1]["documents"]
     assert {step["outcome"] for step in preview["steps"]} == {"handled"}
-    assert {step["queue"] for step in preview["steps"]} == {"customers", "documents", "quotes", "notifications"}
+    assert {step["queue"] for step in preview["steps"]} == {
+        "checkouts",
+        "customers",
+        "documents",
+        "quotes",
+        "notifications",
+    }
     assert [mail["kind"] for mail in preview["mails"]] == ["paid"]
     assert [(row["quote_id"], row["state"]) for row in preview["stripe_requests"]] == [("Q-first", "due")]
     assert preview["crm_events"][0]["type"] == "quote.payment_status_changed"

@@ -1,35 +1,5 @@
 """Environments for the customers worker: with a key of Stripe's and without."""
 
-from collections.abc import AsyncIterator, Iterator
+from tests.support.stripe_environment import environment, stripe_api
 
-import pytest
-
-from quittance.settings import adoption
-from tests.fakes.stripe_api import StripeApi
-from workers.stripe_customers import stripe_settings
-
-
-def forget_settings() -> None:
-    """Read the environment again at the next question."""
-    adoption.cache_clear()
-    stripe_settings.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The defaults, and no key: Stripe is never called. Call forget_settings after setting variables."""
-    for name in ("ADOPT_UNPUBLISHED", "QUOTE_ID_PATTERN", "STRIPE_API_KEY", "STRIPE_API_BASE"):
-        monkeypatch.delenv(name, raising=False)
-    forget_settings()
-    yield monkeypatch
-    forget_settings()
-
-
-@pytest.fixture
-async def stripe_api(environment: pytest.MonkeyPatch) -> AsyncIterator[StripeApi]:
-    """Stripe's API, and a test key for it in the environment."""
-    async with StripeApi.running() as api:
-        environment.setenv("STRIPE_API_BASE", api.url)
-        environment.setenv("STRIPE_API_KEY", "sk_test_quittance")
-        forget_settings()
-        yield api
+__all__ = ["environment", "stripe_api"]

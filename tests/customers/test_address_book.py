@@ -11,8 +11,8 @@ from quittance.domain.publishing.policies import HUBSPOT_2023
 from quittance.errors import Rejected
 from quittance.publishing import Published, publish
 from tests.customers.address_events import book_of, created, deleted, event, moved, session, told, updated
-from tests.customers.conftest import forget_settings
 from tests.support.handling import run_handler
+from tests.support.stripe_environment import forget_settings
 from workers import customers
 
 TABLES = ("customers", "customer_aliases", "quote_customers", "customer_requests", "outbox")

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from quittance.event import Event
 from tests.customers.address_events import BEGINS, book_of, created, deleted, event, session, told
-from tests.customers.conftest import forget_settings
-from tests.fakes.stripe_api import Fault, StripeApi
+from tests.fakes.stripe import Fault, StripeApi
 from tests.support.handling import run_handler
 from tests.support.polling import eventually
+from tests.support.stripe_environment import forget_settings
 from workers import customers
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 from workers.runtime.performer import Performer

@@ -8,10 +8,11 @@ from stripe import StripeClient
 
 from quittance.errors import SettingsError
 from quittance.settings import Reader
-from tests.fakes.stripe_api import Fault, StripeApi
+from quittance.stripe_client import StripeSettings
+from tests.fakes.stripe import Fault, StripeApi
 from workers.customers import outside_settings
 from workers.runtime.outcomes import Failed, Outcome, Refused, Unavailable
-from workers.stripe_customers import StripeSettings, connected, idempotency_key, outcome_of
+from workers.stripe_customers import connected, idempotency_key, outcome_of
 
 
 def answered(kind: type[stripe.StripeError], status: int | None, **headers: str) -> stripe.StripeError:

@@ -166,7 +166,7 @@ def test_unknown_amounts_are_null_and_never_guessed() -> None:
     assert (unknown["currency"], unknown["exponent"]) == (None, None)
 
 
-def test_a_renewal_touches_the_subscription_and_the_documents_alone() -> None:
+def test_r30_a_renewal_touches_an_attribute_of_the_quote_and_its_documents_alone() -> None:
     story = a_story()
     session = story.open_session(mode="subscription")
     subscription = story.subscribe(session, story.add_customer()["id"])

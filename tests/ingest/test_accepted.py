@@ -64,7 +64,7 @@ async def test_every_worker_whose_queue_is_bound_gets_it(
 ) -> None:
     assert await shared_ingress.post(client, event_body("evt_1", "checkout.session.completed")) == 200
 
-    for queue in ("archive", "customers", "quotes"):
+    for queue in ("archive", "checkouts", "customers", "quotes"):
         assert [json.loads(message.body)["id"] for message in await amqp.get(queue)] == ["evt_1"], queue
 
 

@@ -57,7 +57,19 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_help_names_the_workers_and_says_what_they_read() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for word in ("archive", "customers", "documents", "quotes", "notifications", "relay", "all", "DATABASE_URL"):
+    for word in (
+        "accounts",
+        "archive",
+        "checkouts",
+        "commands",
+        "customers",
+        "documents",
+        "quotes",
+        "notifications",
+        "relay",
+        "all",
+        "DATABASE_URL",
+    ):
         assert word in done.stdout
 
 

@@ -19,7 +19,7 @@ from tests.support.messages import Broker
 from tests.support.polling import eventually
 from tests.support.processes import Program
 from workers.runtime import dead_letters, redelivery
-from workers.runtime.consumer import BATCH, PREFETCH
+from workers.runtime.intake import BATCH
 
 Process = Callable[..., AbstractAsyncContextManager[Program]]
 Effects = Callable[[], Any]
@@ -74,7 +74,7 @@ async def test_kill_9_again_and_again_loses_nothing(
         async with process() as one:
             await eventually(lambda goal=goal: at_least(effects, goal), every=0.005)  # type: ignore[misc]
             await one.kill()
-        goal = len(await effects()) + PREFETCH + BATCH
+        goal = len(await effects()) + 3 * BATCH
     assert goal < len(wanted), "there is something left for the last"
     async with process() as last:
         await each_once(effects, wanted, database)

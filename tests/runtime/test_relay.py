@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 from asyncpg.pool import Pool
 
-from quittance import broker, outbox, wire
+from quittance import broker, outbox
 from quittance.event import Cause, Event
 from quittance.outbox import wake_channel
 from tests.support.messages import Broker, Message
 from tests.support.polling import eventually
 from workers.runtime import relay as relays
 from workers.runtime.listener import listen
+from workers.runtime.outlet import events_outlet
 from workers.runtime.relay import Relay
 
 
@@ -206,12 +207,12 @@ async def test_published_and_not_deleted_repeats_the_same_id_and_bytes(
 ) -> None:
     """INVARIANT: a relay that dies between publish and delete costs a repetition, never another id."""
     await store(database, change("Q-1", 1), change("Q-1", 2))
-    async with database.acquire() as db, wire.connected(amqp.url, "test", confirms=True) as channel:
+    async with database.acquire() as db, events_outlet(amqp.url, "test") as outlet:
         with monkeypatch.context() as patched:
             patched.setattr(relays, "PUBLISHED", "SELECT nothing_of_the_kind($1::bigint[])")
             with pytest.raises(Exception, match="nothing_of_the_kind"):
-                await relays.publish_claim(db, channel, "crm")
-        assert await relays.publish_claim(db, channel, "crm") == 2
+                await relays.publish_claim(db, outlet, "crm")
+        assert await relays.publish_claim(db, outlet, "crm") == 2
     messages = await amqp.get("crm")
     assert [message.headers["event-id"] for message in messages] == ["Q-1:1", "Q-1:2"] * 2
     assert messages[0].body == messages[2].body

@@ -41,7 +41,7 @@ class Broker:
     async def at(cls, url: str) -> AsyncIterator["Broker"]:
         """Connect for the length of a block."""
         async with broker.connected(url, "test") as connection, connected(url, "test", confirms=True) as wire:
-            yield cls(url, connection, await broker.open_channel(connection, confirms=False), wire)
+            yield cls(url, connection, await broker.open_channel(connection, confirms=True), wire)
 
     async def publish(self, *events: Event) -> None:
         """Publish Stripe's events as the ingress does, in order, each confirmed."""

@@ -15,7 +15,7 @@ T = TypeVar("T")
 async def eventually(check: Callable[[], Awaitable[T]], timeout: float = ..., every: float = ...) -> T: ...
 @overload
 async def eventually(check: Callable[[], T], timeout: float = ..., every: float = ...) -> T: ...
-async def eventually(check: Callable[[], Any], timeout: float = 10.0, every: float = 0.02) -> Any:
+async def eventually(check: Callable[[], Any], timeout: float = 30.0, every: float = 0.02) -> Any:
     """The first true result of `check`, which may be async, or may raise AssertionError for "not yet".
 
     Raises AssertionError with what was seen last, when `timeout` seconds have passed.

@@ -41,7 +41,7 @@ class Program:
         if self.code is None:
             self.process.send_signal(number)
 
-    async def logged(self, text: str, timeout: float = 15.0, times: int = 1) -> str:  # noqa: ASYNC109
+    async def logged(self, text: str, timeout: float = 45.0, times: int = 1) -> str:  # noqa: ASYNC109
         """Wait for the `times`-th line that contains `text`; that line. Raises AssertionError when it ends before."""
 
         def found() -> str | None:
@@ -55,7 +55,7 @@ class Program:
         except AssertionError as error:
             raise AssertionError(f"no line with {text!r}; the last ones:\n" + "\n".join(self.lines[-30:])) from error
 
-    async def stop(self, timeout: float = 15.0) -> int:  # noqa: ASYNC109
+    async def stop(self, timeout: float = 45.0) -> int:  # noqa: ASYNC109
         """SIGTERM, and wait for the end; its exit code."""
         self.signal(signal.SIGTERM)
         return await self.ended(timeout)
@@ -65,7 +65,7 @@ class Program:
         self.signal(signal.SIGKILL)
         await self.ended()
 
-    async def ended(self, timeout: float = 15.0) -> int:  # noqa: ASYNC109
+    async def ended(self, timeout: float = 45.0) -> int:  # noqa: ASYNC109
         """Wait for the end; its exit code."""
         async with asyncio.timeout(timeout):
             return await self.process.wait()

@@ -3,6 +3,7 @@
     async with system(database_url, amqp_url) as running:
         await running.start("ingest", "archive", "quotes-1", "quotes-2", "relay")
         await running.kill("quotes-1")        # and start("quotes-1") makes another
+        await running.start("web")            # quotes and their pages under running.public_url
 
 The name of a process is what it runs, with a number where there are several.
 """
@@ -20,7 +21,7 @@ import asyncpg
 from dev.places import free_ports
 from quittance.database import connect
 from tests.fakes.smtp import FakeSmtp, fake_smtp
-from tests.fakes.stripe_api import StripeApi
+from tests.fakes.stripe import StripeApi
 from tests.support.polling import eventually
 from tests.support.processes import Program, program
 from workers import WORKERS
@@ -33,7 +34,12 @@ RELAY = "relay"
 ALL = ("ingest", *WORKERS, RELAY)
 
 # What a process says when it is at work, and how often.
-READY = {"ingest": ("ingest.listening", 1), RELAY: ("workers.started", 1), "all": ("queue.consuming", len(WORKERS))}
+READY = {
+    "ingest": ("ingest.listening", 1),
+    "web": ("web.listening", 1),
+    RELAY: ("workers.started", 1),
+    "all": ("queue.consuming", len(WORKERS)),
+}
 CONSUMING = ("queue.consuming", 1)
 
 # For a process to end, whose own grace is 10 s; on a machine that does other things besides.
@@ -49,6 +55,7 @@ class System:
     mails: FakeSmtp
     stripe: StripeApi
     port: int
+    web_port: int
     environment: dict[str, str]
     # What runs under a name instead of what the name says: arguments of `python`.
     instead: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -60,6 +67,11 @@ class System:
     def url(self) -> str:
         """Where Stripe posts."""
         return f"http://127.0.0.1:{self.port}/webhooks/stripe"
+
+    @property
+    def public_url(self) -> str:
+        """Where buyers and the CRM reach web."""
+        return f"http://127.0.0.1:{self.web_port}"
 
     async def start(self, *names: str) -> None:
         """Start processes, all at once, and wait until each is at work."""
@@ -77,6 +89,9 @@ class System:
         if kind == "ingest":
             door = {"INGEST_HOST": "127.0.0.1", "INGEST_PORT": str(self.port), "STRIPE_WEBHOOK_SECRETS": SECRET}
             return program("-m", "ingest", **base, **door)
+        if kind == "web":
+            door = {"WEB_HOST": "127.0.0.1", "WEB_PORT": str(self.web_port), "PUBLIC_URL": self.public_url}
+            return program("-m", "web", **base, **self.environment, **door)
         arguments = self.instead.get(kind, ("-m", "workers", kind))
         return program(*arguments, **base, **self.environment)
 
@@ -128,7 +143,8 @@ async def system(database_url: str, amqp_url: str, **environment: str) -> AsyncI
             "MAIL_TO": MAIL_TO,
             **environment,
         }
-        running = System(database_url, amqp_url, mails, stripe, free_ports(1)[0], settings, stack=stack)
+        port, web_port = free_ports(2)
+        running = System(database_url, amqp_url, mails, stripe, port, web_port, settings, stack=stack)
         yield running
         running.alive()
 
@@ -147,6 +163,8 @@ UNDER_WAY = {
     "to be sent again": "SELECT event_id FROM failed_deliveries WHERE state IN ('retrying', 'replaying')",
     "mails to send": "SELECT message_id FROM emails WHERE state = 'due'",
     "to ask Stripe for": "SELECT email FROM customer_requests WHERE state = 'due'",
+    "sessions to expire": "SELECT session_id FROM checkout_sessions WHERE state = 'closing' AND due_at < 'infinity'",
+    "coupons to delete": "SELECT coupon_id FROM quote_coupons WHERE state = 'archiving' AND due_at < 'infinity'",
     "changes for notifications": """
         SELECT quote_id || ':' || sequence FROM quote_status_changes
         EXCEPT SELECT event_id FROM inbox WHERE queue = 'notifications'""",

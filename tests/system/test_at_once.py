@@ -46,7 +46,7 @@ async def test_one_event_from_twenty_senders_has_one_effect(database: Pool, data
     async with system(database_url, amqp_url) as running:
         await running.start("ingest", "all-1", "all-2")
         await all_at_once(running, [event])
-        assert await handled(database, event) == {"archive": 1, "customers": 1, "quotes": 1}
+        assert await handled(database, event) == {"archive": 1, "checkouts": 1, "customers": 1, "quotes": 1}
         assert await database.fetchval("SELECT count(*) FROM events") == 1
         assert await database.fetchval("SELECT count(*) FROM failed_deliveries") == 0
         assert await database.fetchval("SELECT array_agg(email) FROM customers") == [story.p.email]

@@ -106,7 +106,7 @@ async def test_sigterm_of_each_process_under_load_loses_nothing(
 @pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    "victims", [("quotes", "notifications", "archive", "customers", "documents", "quotes"), ("relay",) * 4]
+    "victims", [("quotes", "notifications", "archive", "checkouts", "customers", "documents", "quotes"), ("relay",) * 4]
 )
 async def test_kill_9_of_workers_and_of_the_relay(
     database: Pool, database_url: str, amqp_url: str, victims: tuple[str, ...]

@@ -59,7 +59,7 @@ async def handle_all(events: Sequence[Event], database: Pool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_a_hundred_thousand_unrelated_events_leave_nothing(database: Pool) -> None:
+async def test_r3_a_hundred_thousand_unrelated_events_leave_nothing(database: Pool) -> None:
     """INVARIANT: no quote, no CRM event, no mail, no call to Stripe, no customer, no document."""
     events = list(unrelated(MANY, lately()))
     assert len({event.id for event in events}) == MANY

@@ -12,6 +12,7 @@ from asyncpg.pool import Pool
 from quittance.cli.tokens import CREATE
 from quittance.domain.publishing.policies import HUBSPOT_2023, Policy
 from quittance.settings import LogSettings
+from quittance.stripe_client import StripeSettings
 from quittance.tokens import PERMISSIONS, SHOWN, new_token, token_hash
 from web.__main__ import runner_of
 from web.app import Web
@@ -89,7 +90,9 @@ async def make_token(database: Pool, account: str, *permissions: str, live: bool
     return token
 
 
-def settings_with(policy: Policy = HUBSPOT_2023) -> Settings:
+def settings_with(
+    policy: Policy = HUBSPOT_2023, *, stripe: StripeSettings | None = None, connect_client_id: str = ""
+) -> Settings:
     return Settings(
         database_url="postgresql://unused",
         amqp_url="amqp://unused",
@@ -97,6 +100,9 @@ def settings_with(policy: Policy = HUBSPOT_2023) -> Settings:
         port=0,
         public_url=PUBLIC_URL,
         policy=policy,
+        stripe=stripe or StripeSettings(""),
+        connect_client_id=connect_client_id,
+        forwarded_hops=0,
         log=LogSettings("warning", "json"),
     )
 

@@ -29,11 +29,16 @@ async def address(running: Program) -> str:
 
 
 async def test_every_fault_of_the_environment_is_said_at_once() -> None:
-    wrong = {"PUBLIC_URL": "ftp://x", "WEB_PORT": "x", "CURRENCY_POLICY": "hubspot-1999"}
+    wrong = {
+        "PUBLIC_URL": "ftp://x",
+        "WEB_PORT": "x",
+        "CURRENCY_POLICY": "hubspot-1999",
+        "STRIPE_CONNECT_CLIENT_ID": "x",
+    }
     async with program("-m", "web", **wrong) as running:
         assert await running.ended(60) == 2
     told = "\n".join(running.lines)
-    for name in ("DATABASE_URL", "AMQP_URL", "PUBLIC_URL", "WEB_PORT", "CURRENCY_POLICY"):
+    for name in ("DATABASE_URL", "AMQP_URL", "PUBLIC_URL", "WEB_PORT", "CURRENCY_POLICY", "STRIPE_CONNECT_CLIENT_ID"):
         assert name in told
     assert "Traceback" not in told
     query = {"PUBLIC_URL": "https://x.example/?a=b", "AMQP_URL": NO_BROKER, "DATABASE_URL": "postgresql://x/y"}

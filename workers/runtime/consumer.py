@@ -40,6 +40,7 @@ from workers.runtime import batch, failures, metrics, quarantine
 from workers.runtime.backoff import Backoff, pause_unless
 from workers.runtime.batch import Database, Handler
 from workers.runtime.classify import Meaning, meaning
+from workers.runtime.intake import OURS, Intake
 from workers.runtime.subscription import Subscription, subscribed
 from workers.runtime.unreadable import event_in
 
@@ -47,9 +48,6 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-# The knee of throughput lies at 100 to 200 events a transaction (facts/performance.md, 3).
-BATCH: Final = 200
-PREFETCH: Final = 2 * BATCH
 # A batch that lost this many races in a row goes one by one: its neighbours may want the same rows in another order.
 RACES: Final = 3
 # A lone event on which Postgres keeps silent that often, while it answers everybody else, is itself at fault.
@@ -75,6 +73,7 @@ class Consumer:
         amqp_url: str,
         schedule: Sequence[float],
         stopping: asyncio.Event,
+        intake: Intake = OURS,
     ) -> None:
         self.queue = queue.name
         self.name = queue.name
@@ -85,6 +84,8 @@ class Consumer:
         self._url = amqp_url
         self._schedule = schedule
         self._stopping = stopping
+        self._intake = intake
+        self._in_order = queue.in_order
         self._patience = Backoff(first=0.2)  # with Postgres
         self._log = log.bind(queue=queue.name)
 
@@ -97,7 +98,9 @@ class Consumer:
                 # messages, the broker counts that against them.
                 await self._wait_for_database()
                 name = f"worker {self.queue}"
-                async with subscribed(self._url, self.queue, name, self._stopping) as subscription:
+                async with subscribed(
+                    self._url, self.queue, name, self._stopping, self._intake.longest, self._in_order
+                ) as subscription:
                     await self._consume(subscription, pause)
             except Stopped:
                 return
@@ -108,12 +111,14 @@ class Consumer:
                 self._set_consuming(False)
 
     async def _consume(self, subscription: Subscription, pause: Backoff) -> None:
+        if (prepare := self._intake.prepare) is not None:
+            subscription.prepare = lambda taken: self._on_database(lambda db: prepare(taken, db), subscription)
         marks = await self._on_database(lambda db: failures.marked(db, self.queue), subscription)
         await quarantine.pass_through(self, subscription, marks)
-        await subscription.consume(PREFETCH)
+        await subscription.consume(2 * self._intake.batch)
         self._set_consuming(True)
         self._log.info("queue.consuming")
-        while deliveries := await subscription.take(BATCH):
+        while deliveries := await subscription.take(self._intake.batch):
             pause.reset()
             await self.settle(deliveries, subscription)
         await subscription.flush()

@@ -7,6 +7,7 @@ chance: see Consumer.settle_alone.
 
 import asyncio
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -17,6 +18,7 @@ from quittance.wire import Delivery
 from workers.runtime import batch, failures, metrics
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import Database
+from workers.runtime.intake import OURS, Intake
 from workers.runtime.subscription import subscribed
 from workers.runtime.unreadable import event_in
 
@@ -32,24 +34,38 @@ ON CONFLICT (queue, account, livemode, event_id) DO UPDATE SET
 RETURNING id
 """
 PREFETCH: Final = 20
+LONGEST: Final = 16 << 20  # bytes of a body; nothing of ours comes near it
+OURS_ALL: Final[Mapping[str, Intake]] = MappingProxyType({})
 
 
-async def consume(database: Database, amqp_url: str, stopping: asyncio.Event) -> None:
-    """File what comes to `dead-letters`, until `stopping` is set."""
+async def consume(
+    database: Database, amqp_url: str, stopping: asyncio.Event, intakes: Mapping[str, Intake] = OURS_ALL
+) -> None:
+    """File what comes to `dead-letters`, until `stopping` is set; `intakes`: of the queues that it may come from."""
     pause = Backoff()
     while not stopping.is_set():
         try:
-            async with subscribed(amqp_url, DEAD_LETTERS, "relay dead-letters", stopping) as subscription:
+            async with subscribed(amqp_url, DEAD_LETTERS, "relay dead-letters", stopping, LONGEST) as subscription:
                 await subscription.consume(PREFETCH)
                 while taken := await subscription.take(1):
                     async with database.acquire(timeout=batch.ACQUIRE_TIMEOUT) as db:
-                        await file(db, taken[0])
+                        await file(db, await _prepared(taken[0], db, intakes))
                     await subscription.ack(taken[0].tag, multiple=True)
                     pause.reset()
         except (BrokerAway, *DATABASE_ERRORS) as error:
             # Unsettled, it comes again: this queue gives nothing up.
             log.warning("dead_letters.away", error=f"{type(error).__name__}: {error}")
             await pause.wait(stopping)
+
+
+async def _prepared(delivery: Delivery, db: Connection, intakes: Mapping[str, Intake]) -> Delivery:
+    """As its own queue's worker would have it: above all, without a token."""
+    intake = intakes.get(came_from(delivery.headers), OURS)
+    if intake.prepare is None:
+        return delivery
+    (prepared,) = await intake.prepare([delivery], db)
+    # What the broker says of its death is the message's still.
+    return prepared._replace(headers={"x-death": delivery.headers.get("x-death"), **prepared.headers})
 
 
 async def file(db: Connection, delivery: Delivery) -> None:

@@ -78,11 +78,13 @@ LIMIT 10
 
 ERROR_LENGTH: Final = 2_000
 TRACEBACK_LENGTH: Final = 20_000
+HEADER_LENGTH: Final = 8_000
 # Headers of messages that the relay sends again: the row's id, the replay, and "the broker had given it up before".
 FAILED_DELIVERY_ID: Final = "failed-delivery-id"
 REPLAY_ID: Final = "replay-id"
 LAST_TRY: Final = "last-try"
 OF_ONE_SENDING: Final = frozenset({FAILED_DELIVERY_ID, REPLAY_ID, LAST_TRY})
+SECRET: Final = frozenset({"authorization"})
 
 # What is ours in a traceback, to group failures by the place where they arose. By package: a checkout may well have its
 # virtual environment within it.
@@ -213,16 +215,22 @@ def storable(text: str, limit: int) -> str:
 
 
 def encode(headers: Mapping[str, Any]) -> str:
-    """AMQP headers as JSON for jsonb; without those, the broker's and ours, that tell of one sending only."""
-    ours = {name: value for name, value in headers.items() if not name.startswith("x-") and name not in OF_ONE_SENDING}
+    """AMQP headers as JSON for jsonb; without those, the broker's and ours, that tell of one sending only, and without a
+    token, should one come to a queue that knows nothing of tokens.
+    """
+    ours = {
+        name: value
+        for name, value in headers.items()
+        if not name.startswith("x-") and name not in OF_ONE_SENDING and name.lower() not in SECRET
+    }
     return msgspec.json.encode(_plain(ours)).decode()
 
 
 def _plain(value: object) -> object:
     if isinstance(value, str):
-        return storable(value, ERROR_LENGTH)
+        return storable(value, HEADER_LENGTH)
     if isinstance(value, Mapping):
         return {storable(str(name), 255): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return value if isinstance(value, bool | int | float | None) else storable(str(value), ERROR_LENGTH)
+    return value if isinstance(value, bool | int | float | None) else storable(str(value), HEADER_LENGTH)

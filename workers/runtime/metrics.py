@@ -24,6 +24,7 @@ CONSUMING: Final = Gauge("quittance_consuming", "1 while the queue is being cons
 
 RELAYED: Final = Counter("quittance_outbox_relayed", "Rows that the broker confirmed", ["destination"])
 REFUSED: Final = Counter("quittance_outbox_refused", "Publishes that the broker did not take", ["destination"])
+REPLIES_DROPPED: Final = Counter("quittance_replies_dropped", "Answers to the CRM whose queue was not there")
 OUTBOX_DEPTH: Final = Gauge("quittance_outbox_rows", "Rows not published yet (counted up to 100,000)", ["destination"])
 OUTBOX_AGE: Final = Gauge("quittance_outbox_age_seconds", "Age of the oldest row not published yet", ["destination"])
 CREATED_LAG: Final = Histogram(

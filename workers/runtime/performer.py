@@ -47,7 +47,11 @@ WHERE event_id = $1 AND account = $2 AND livemode = $3
 
 
 class Performs(Protocol):
-    """A worker's module that acts on the outside world (see interfaces in workers/notifications.py)."""
+    """A worker's module that acts on the outside world (see interfaces in workers/notifications.py).
+
+    The event that a refused intent came of is the claim's (`event_id`, `event_type`, `event_headers`, `event_body`); else the
+    archive's; or, for intents that come of no message, what the module's `event_behind(claim)` says.
+    """
 
     QUEUE: Queue
     CLAIM: str
@@ -248,6 +252,9 @@ class Performer:
 
     async def _event_behind(self, db: Connection, claim: asyncpg.Record) -> tuple[Event, dict[str, Any]]:
         """The event that the intent came of, to be kept, and replayed, as it was delivered."""
+        if hasattr(self.worker, "event_behind"):
+            own: Event = self.worker.event_behind(claim)
+            return own, own.headers()
         if "event_body" in claim.keys():  # noqa: SIM118 - `in` of a Record looks at its values
             headers: dict[str, Any] = msgspec.json.decode(claim["event_headers"])
             return from_message(headers, claim["event_type"], claim["event_body"]), headers

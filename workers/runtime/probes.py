@@ -12,10 +12,14 @@ from pamqp.commands import Basic
 from quittance.wire import Delivery, Wire
 
 PROBE: Final = "probe"  # the header
+# The broker's own names for exclusive queues, as the doctor's: nobody can have us write into a queue of ours, or of a
+# third party, by sending a probe.
+ANSWERED: Final = "amq.gen-"
 
 
 def answer(channel: Wire, queue: str, probe: Delivery) -> None:
     """Say that `probe` came to `queue`, and settle it. On a channel that is lost nobody is told; the probe comes again."""
-    if probe.reply_to:
-        channel.post(probe.reply_to, queue.encode(), Basic.Properties(correlation_id=probe.correlation_id or None))
+    about = probe.properties
+    if about.reply_to.startswith(ANSWERED):
+        channel.post(about.reply_to, queue.encode(), Basic.Properties(correlation_id=about.correlation_id or None))
     channel.ack(probe.tag, multiple=False)

@@ -16,6 +16,7 @@ from workers.runtime import dead_letters, housekeeping, redelivery
 from workers.runtime.batch import Database
 from workers.runtime.consumer import Consumer
 from workers.runtime.health import Component, serving
+from workers.runtime.intake import OURS
 from workers.runtime.listener import listen
 from workers.runtime.performer import Performer
 from workers.runtime.relay import DESTINATIONS, Relay
@@ -34,6 +35,8 @@ class Process:
 
     def __init__(self, workers: Mapping[str, ModuleType], names: Sequence[str], settings: WorkerSettings) -> None:
         self._workers = {name: workers[name] for name in names if name != RELAY}
+        # Of all of them: the relay files what the broker gave up of any.
+        self._intakes = {worker.QUEUE.name: worker.INTAKE for worker in workers.values() if hasattr(worker, "INTAKE")}
         self._relay = RELAY in names
         self._settings = settings
         self._stopping = asyncio.Event()
@@ -61,7 +64,16 @@ class Process:
         url, stopping = self._settings.amqp_url, self._stopping
         schedule = self._settings.retry_schedule
         consumers = [
-            Consumer(worker.QUEUE, worker.handle, pool, url, schedule, stopping) for worker in self._workers.values()
+            Consumer(
+                worker.QUEUE,
+                worker.handle,
+                pool,
+                url,
+                schedule,
+                stopping,
+                self._intakes.get(worker.QUEUE.name, OURS),
+            )
+            for worker in self._workers.values()
         ]
         performers = [
             Performer(worker, pool, schedule, stopping)
@@ -88,7 +100,7 @@ class Process:
         settings, stopping = self._settings, self._stopping
         return [
             redelivery.run(pool, settings.amqp_url, stopping),
-            dead_letters.consume(pool, settings.amqp_url, stopping),
+            dead_letters.consume(pool, settings.amqp_url, stopping, self._intakes),
             housekeeping.keep_partitions(settings.database_url, settings.events_retention_days, stopping),
             housekeeping.keep_gauges(pool, stopping),
         ]

@@ -1,7 +1,8 @@
 """The relay: what is in the outbox, published in order and confirmed, then deleted.
 
-One loop for each destination (crm, notifications, quittance), so that a full `crm` queue delays nobody else. Several
-relays may run: each claims buckets of streams with advisory locks that belong to its transaction. Chosen, instead of
+One loop for each destination (crm, notifications, quittance, replies), so that a full `crm` queue delays nobody else; of
+the replies, whose queues are the CRM's own, one that is full delays nobody else either (workers/runtime/replies.py).
+Several relays may run: each claims buckets of streams with advisory locks that belong to its transaction. Chosen, instead of
 rows to lock with SKIP LOCKED, because such rows would have to be there, and instead of session locks, because a
 transaction's locks end with it whatever happens: a relay that dies loses its connection, one that is cut off is ended by
 idle_in_transaction_session_timeout, and a broker that hangs is given PUBLISH_TIMEOUT.
@@ -17,25 +18,26 @@ A relay that dies between publish and delete publishes again: the same id, the s
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import asyncpg
-import msgspec
 import structlog
 
-from quittance import wire
 from quittance.broker import BrokerAway, NotTaken
 from quittance.database import DATABASE_ERRORS, Connection
-from quittance.outbox import BUCKETS, STATUS_CHANGED
-from quittance.wire import Wire
-from workers.runtime import metrics
+from quittance.outbox import BUCKETS
+from workers.runtime import metrics, replies
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
+from workers.runtime.held import Held
+from workers.runtime.outlet import Outlet, Trouble, events_outlet
+from workers.runtime.replies import REPLIES
 
 log = structlog.get_logger(__name__)
 
 # Each with a pace of its own; the numbers are half of the advisory locks' keys.
-DESTINATIONS: Final = {"crm": 1, "notifications": 2, "quittance": 3}
+DESTINATIONS: Final = {"crm": 1, "notifications": 2, "quittance": 3, REPLIES: 4}
 
 # MATERIALIZED: the locks are tried only on buckets that hold something, and only until CLAIM_MOST are had, or one relay
 # would hold all of them. In random order, or two relays would always begin with the same ones.
@@ -53,7 +55,8 @@ SELECT waiting.id, waiting.bucket, waiting.stream, waiting.exchange, waiting.rou
 FROM unnest($2::smallint[]) AS claimed (bucket)
 CROSS JOIN LATERAL (
     SELECT id, outbox.bucket, stream, exchange, routing_key, event_id, type, headers, body FROM outbox
-    WHERE destination = $1 AND outbox.bucket = claimed.bucket ORDER BY id LIMIT $3
+    WHERE destination = $1 AND outbox.bucket = claimed.bucket AND outbox.routing_key <> ALL($4::text[])
+    ORDER BY id LIMIT $3
 ) AS waiting
 ORDER BY waiting.id
 """
@@ -65,13 +68,8 @@ LINGER: Final = 0.01
 
 CLAIM_MOST: Final = 32  # buckets
 READ_MOST: Final = 25  # rows of each
-PUBLISH_TIMEOUT: Final = 5.0
 # Should a notification be missed (it is not stored), this is how long a change waits, in seconds.
 POLL: Final = 2.0
-JSON: Final = "application/json"
-CLOUD_EVENTS: Final = "application/cloudevents+json"
-
-Trouble = BrokerAway | NotTaken
 
 
 class Relay:
@@ -86,6 +84,7 @@ class Relay:
         self._url = amqp_url
         self._stopping = stopping
         self._woken = asyncio.Event()
+        self._held = Held()
         self._log = log.bind(destination=destination)
 
     def wake(self) -> None:
@@ -97,23 +96,28 @@ class Relay:
         pause = Backoff()
         while not self._stopping.is_set():
             try:
-                async with wire.connected(self._url, self.name, confirms=True) as channel:
+                async with self._outlet() as outlet:
                     self.ready = True
-                    await self._publish_all(channel, pause)
+                    await self._publish_all(outlet, pause)
             except (BrokerAway, *DATABASE_ERRORS) as error:
                 self._log.warning("outbox.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)
             finally:
                 self.ready = False
 
-    async def _publish_all(self, channel: Wire, pause: Backoff) -> None:
+    def _outlet(self) -> AbstractAsyncContextManager[Outlet]:
+        if self.destination == REPLIES:
+            return replies.outlet(self._url, self.name, self._held)
+        return events_outlet(self._url, self.name)
+
+    async def _publish_all(self, outlet: Outlet, pause: Backoff) -> None:
         while not self._stopping.is_set():
             # Before the claim: what is written after the claim's snapshot rings again.
             self._woken.clear()
             self.busy_since = time.monotonic()
             try:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
-                    published = await publish_claim(db, channel, self.destination)
+                    published = await publish_claim(db, outlet, self.destination)
             except NotTaken as error:
                 # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
                 self._log.warning("outbox.refused", error=str(error))
@@ -123,30 +127,31 @@ class Relay:
                 self.busy_since = None
             pause.reset()
             if published == 0:
-                await self._wait(channel)
+                await self._wait(outlet)
             elif published >= BUSY:
                 await asyncio.sleep(LINGER)
 
-    async def _wait(self, channel: Wire) -> None:
+    async def _wait(self, outlet: Outlet) -> None:
         try:
             async with asyncio.timeout(POLL):
                 await self._woken.wait()
         except TimeoutError:
-            if channel.lost.done():
-                raise BrokerAway(channel.lost.result()) from None
+            if outlet.lost:
+                raise BrokerAway(outlet.lost) from None
 
 
-async def publish_claim(db: Connection, channel: Wire, destination: str) -> int:
+async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> int:
     """Claim, publish and delete once; returns how many rows were published.
 
-    Raises NotTaken or BrokerAway where some were not, after deleting those that were.
+    Raises NotTaken or BrokerAway where some were not, after deleting those that were; of the replies only where it is
+    the broker that is lost: a queue that does not take them is `held`.
     """
     async with db.transaction():
         claimed = await db.fetch(CLAIM, destination, DESTINATIONS[destination], BUCKETS, CLAIM_MOST)
         if not claimed:
             return 0
-        rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST)
-        confirmed, trouble = await publish_in_waves(channel, rows)
+        rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST, outlet.passed_over())
+        confirmed, trouble = await publish_in_waves(outlet, rows)
         if confirmed:
             await db.execute(PUBLISHED, [row["id"] for row in confirmed])
     metrics.RELAYED.labels(destination).inc(len(confirmed))
@@ -154,12 +159,13 @@ async def publish_claim(db: Connection, channel: Wire, destination: str) -> int:
         log.debug("outbox.relayed", destination=destination, event_id=row["event_id"], stream=row["stream"])
     if trouble is not None:
         metrics.REFUSED.labels(destination).inc()
-        raise trouble
+        if destination != REPLIES or outlet.lost:
+            raise trouble
     return len(confirmed)
 
 
 async def publish_in_waves(
-    channel: Wire, rows: Sequence[asyncpg.Record]
+    outlet: Outlet, rows: Sequence[asyncpg.Record]
 ) -> tuple[list[asyncpg.Record], Trouble | None]:
     """Publish rows (in order of id) so that each stream keeps its order; those confirmed, and the last trouble."""
     streams: dict[tuple[int, str], list[asyncpg.Record]] = {}
@@ -170,7 +176,7 @@ async def publish_in_waves(
     wave = list(streams.values())
     position = 0
     while wave:
-        answers = await published(channel, [stream[position] for stream in wave])
+        answers = await outlet.publish([stream[position] for stream in wave])
         going_on = []
         for stream, answer in zip(wave, answers, strict=True):
             if answer is not None:
@@ -183,43 +189,3 @@ async def publish_in_waves(
         wave = [] if isinstance(trouble, BrokerAway) else going_on
         position += 1
     return confirmed, trouble
-
-
-async def published(channel: Wire, rows: Sequence[asyncpg.Record]) -> list[Trouble | None]:
-    """Publish rows together; for each None once it is confirmed, else why it was not."""
-    sent = []
-    for row in rows:
-        headers: dict[str, Any] = msgspec.json.decode(row["headers"])
-        content_type = JSON
-        if row["type"] == STATUS_CHANGED:
-            headers, content_type = headers | cloud_event_headers(row["body"]), CLOUD_EVENTS
-        where = row["exchange"], row["routing_key"]
-        confirm = channel.send(*where, row["body"], headers, row["type"], PUBLISH_TIMEOUT, content_type)
-        sent.append((row, headers, confirm))
-    answers: list[Trouble | None] = []
-    await asyncio.wait([confirm for _, _, confirm in sent])
-    for row, headers, confirm in sent:
-        trouble = confirm.exception()
-        if trouble is None:
-            _measure(headers, row["exchange"] or row["routing_key"])
-        elif not isinstance(trouble, BrokerAway | NotTaken):
-            raise trouble
-        answers.append(trouble)
-    return answers
-
-
-_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def cloud_event_headers(body: bytes) -> dict[str, str]:
-    """The text attributes of a CloudEvent in structured JSON, as `ce-…` headers."""
-    texts = {name: bytes(raw) for name, raw in _attributes.decode(body).items()}
-    return {f"ce-{name}": msgspec.json.decode(raw, type=str) for name, raw in texts.items() if raw.startswith(b'"')}
-
-
-def _measure(headers: dict[str, Any], to: str) -> None:
-    now = time.time()
-    if received := headers.get("received-at"):
-        metrics.ACCEPTED_LAG.labels(to).observe(max(0.0, now - float(received)))
-    if created := headers.get("created"):
-        metrics.CREATED_LAG.labels(to).observe(max(0.0, now - float(created)))

@@ -6,7 +6,7 @@ never ends a transaction in the middle.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -23,11 +23,18 @@ FULL: Final = 100
 
 
 class Subscription:
-    """A running consumer. `take` and `ack` raise BrokerAway once the channel is lost; all else is then redelivered."""
+    """A running consumer. `take` and `ack` raise BrokerAway once the channel is lost; all else is then redelivered.
 
-    def __init__(self, channel: Wire, queue: str) -> None:
+    `prepare` makes deliveries, one for one, what the rest of the runtime reads. `longest`: bodies are cut there, so that
+    what others send cannot fill the memory. `in_order`: it stays the queue's consumer until its last batch is settled.
+    """
+
+    def __init__(self, channel: Wire, queue: str, *, longest: int | None = None, in_order: bool = False) -> None:
+        self.prepare: Callable[[Sequence[Delivery]], Awaitable[list[Delivery]]] | None = None
         self._channel = channel
         self._queue = queue
+        self._longest = longest
+        self._in_order = in_order
         self._tag: str | None = None
         self._arrived: deque[Delivery] = deque()
         self._wake = asyncio.Event()
@@ -64,7 +71,7 @@ class Subscription:
             return []
         batch = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
         self._busy = len(batch) >= BUSY
-        return batch
+        return batch if self.prepare is None else await self.prepare(batch)
 
     async def ack(self, tag: int, *, multiple: bool) -> None:
         """Settle `tag`; with `multiple`, every lower tag too."""
@@ -74,7 +81,8 @@ class Subscription:
         """Take no more: `take` answers at once, with nothing; what has arrived stays unsettled, for others."""
         self._stopped = True
         self._wake.set()
-        if self._tag is not None and not self.lost:
+        # Cancelled, another process would begin with what comes next while this one settles what came before.
+        if self._tag is not None and not self.lost and not self._in_order:
             await self._channel.cancel(self._tag)
 
     async def flush(self) -> None:
@@ -96,21 +104,30 @@ class Subscription:
             raise BrokerAway(self._channel.lost.result())
 
     def _deliver(self, delivery: Delivery) -> None:
-        if probes.PROBE in delivery.headers:
+        if probes.PROBE in delivery.headers and not delivery.body:
             probes.answer(self._channel, self._queue, delivery)
             return
+        if self._longest is not None:
+            delivery = delivery._replace(body=delivery.body[: self._longest])
         self._arrived.append(delivery)
         self._wake.set()
 
 
 @asynccontextmanager
-async def subscribed(url: str, queue: str, name: str, stopping: asyncio.Event) -> AsyncIterator[Subscription]:
+async def subscribed(  # noqa: PLR0917
+    url: str,
+    queue: str,
+    name: str,
+    stopping: asyncio.Event,
+    longest: int | None = None,
+    in_order: bool = False,
+) -> AsyncIterator[Subscription]:
     """A subscription on a connection of its own, not consuming yet, stopped when `stopping` is set. Raises BrokerAway.
 
     Apart from what publishes: a broker that blocks publishers (an alarm) goes on feeding consumers.
     """
     async with wire.connected(url, name, confirms=False) as channel:
-        subscription = Subscription(channel, queue)
+        subscription = Subscription(channel, queue, longest=longest, in_order=in_order)
         stopper = asyncio.create_task(_stop(subscription, stopping))
         try:
             yield subscription

@@ -22,8 +22,8 @@ SCA_CURRENCIES: Final = frozenset("bgn chf czk dkk eur gbp huf isk nok pln ron s
 
 @dataclass(frozen=True)
 class Draft:
-    """A quote that can be read, and what the rules are judged by; `expired` and `charges_enabled` (None: unknown) are
-    found out by the caller, who has a clock and a database.
+    """A quote that can be read, and what the rules are judged by; `expired`, and of the account `charges_enabled` (None:
+    unknown) and `disconnected` are found out by the caller, who has a clock and a database.
     """
 
     content: Content
@@ -31,6 +31,7 @@ class Draft:
     policy: Policy
     expired: bool = False
     charges_enabled: bool | None = True
+    disconnected: bool = False
 
 
 def faults_of(draft: Draft) -> list[Fault]:
@@ -63,7 +64,13 @@ def warnings_of(draft: Draft) -> list[Fault]:
 
 
 def _activated(draft: Draft, faults: Faults) -> None:
-    if draft.content.payment_enabled and draft.charges_enabled is False:
+    if not draft.content.payment_enabled:
+        return
+    if draft.disconnected:
+        faults.add(
+            "R4", "account_disconnected", "The Stripe account is no longer connected: connect it again, then publish."
+        )
+    elif draft.charges_enabled is False:
         faults.add(
             "R4",
             "account_not_activated",
@@ -84,6 +91,11 @@ def _amounts(draft: Draft, faults: Faults) -> None:
         if amount > GREATEST_CHARGE:
             message = f"The {name} of {amount} is above Stripe's greatest charge, {GREATEST_CHARGE}."
             faults.add("R10", "amount_too_large", message, given=amount, allowed=GREATEST_CHARGE)
+    # A discount of the quote can bring the sum down; Stripe looks at each line.
+    for number, net in enumerate(draft.totals.nets, 1):
+        if net > GREATEST_CHARGE >= draft.totals.due:
+            message = f"Line {number} comes to {net}, above Stripe's greatest charge, {GREATEST_CHARGE}."
+            faults.add("R10", "amount_too_large", message, line=number, given=net, allowed=GREATEST_CHARGE)
 
 
 def _steps(draft: Draft, faults: Faults) -> None:

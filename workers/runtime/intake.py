@@ -1,0 +1,26 @@
+"""How the queue of a worker is read. Ours hold what we published ourselves; into others, strangers write."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from quittance.database import Connection
+from quittance.wire import Delivery
+
+# The knee of throughput lies at 100 to 200 events a transaction (facts/performance.md, 3).
+BATCH: Final = 200
+
+
+@dataclass(frozen=True)
+class Intake:
+    """`prepare` turns deliveries, one for one and whatever is in them, into what the runtime files, tries and sends again:
+    messages with our own headers (`Event.headers`). It may raise errors of the database and nothing else. `longest`: what
+    is kept of a body, in bytes. `batch`: the most that one transaction handles.
+    """
+
+    prepare: Callable[[Sequence[Delivery], Connection], Awaitable[list[Delivery]]] | None = None
+    longest: int | None = None
+    batch: int = BATCH
+
+
+OURS: Final = Intake()
