@@ -9,11 +9,12 @@ import msgspec
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
-from quittance import broker
-from quittance.broker import BrokerAway, NotTaken
+from quittance import broker, wire
+from quittance.broker import BrokerAway, Unroutable
 from quittance.cli.doctor_bindings import check_bindings
 from quittance.cli.doctor_checks import Area, Check
 from quittance.cli.workers_registry import queues
+from quittance.wire import Wire
 
 INIT: Final = "run `quittance init`: it declares what is missing and changes nothing else"
 DELETE: Final = (
@@ -49,8 +50,9 @@ async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
         async with broker.connected(url, "doctor") as connection:
             area.ok("reachable, and the login is accepted")
             await _exchanges(area, connection)
-            # Last on this connection: once blocked, it is not read from any more.
-            taking = await _takes_messages(area, connection)
+        # On another connection: once blocked, it is not read from any more.
+        async with wire.connected(url, "doctor", confirms=True) as channel:
+            taking = await _takes_messages(area, channel)
     except BrokerAway as error:
         area.fault(f"not reachable: {error}", "start the broker, or mend AMQP_URL; Stripe keeps events for 3 days")
         return area.checks
@@ -72,13 +74,12 @@ async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
     return area.checks
 
 
-async def _takes_messages(area: Area, connection: AbstractConnection) -> bool:
+async def _takes_messages(area: Area, channel: Wire) -> bool:
     """Publish something that goes nowhere, twice: it comes back unless publishers are blocked."""
     try:
-        channel = await broker.open_channel(connection, confirms=True)
         for _ in range(2):
-            with suppress(NotTaken):  # no queue has that name
-                await broker.publish(channel, "", NOWHERE, b"", broker.properties({}, "probe"), PUBLISH_TIMEOUT)
+            with suppress(Unroutable):  # no queue has that name
+                await channel.publish("", NOWHERE, b"", {}, "probe", PUBLISH_TIMEOUT)
     except BrokerAway as error:
         area.fault(f"takes no message ({error}): an alarm blocks publishers, or it hangs", ALARM)
         return False

@@ -35,12 +35,13 @@ from quittance.broker import BrokerAway, Queue
 from quittance.database import DATABASE_ERRORS, Connection
 from quittance.errors import Rejected
 from quittance.event import Event, from_message
+from quittance.wire import Delivery
 from workers.runtime import batch, failures, metrics, quarantine
 from workers.runtime.backoff import Backoff, pause_unless
 from workers.runtime.batch import Database, Handler
 from workers.runtime.classify import Meaning, meaning
 from workers.runtime.intake import OURS, Intake
-from workers.runtime.subscription import Delivery, Subscription, subscribed
+from workers.runtime.subscription import Subscription, subscribed
 from workers.runtime.unreadable import event_in
 
 T = TypeVar("T")
