@@ -23,7 +23,7 @@ from aiormq.exceptions import (
 )
 from pamqp.commands import Basic
 
-from quittance import foreign_properties
+from quittance import addresses, foreign_properties
 
 foreign_properties.tolerate()
 
@@ -126,10 +126,15 @@ def dead_letters_arguments() -> dict[str, Any]:
 
 
 async def connect(url: str, name: str) -> AbstractConnection:
-    """Connect, not to be restored by the library: whoever holds the connection reconnects at its own pace.
+    """Connect to the first of the addresses in `url` that answers; not to be restored by the library: whoever holds the
+    connection reconnects at its own pace.
 
     Raises BrokerAway.
     """
+    return await addresses.first_to_answer(url, lambda one: _connect(one, name), close, BrokerAway)
+
+
+async def _connect(url: str, name: str) -> AbstractConnection:
     async with calling(CONNECT_TIMEOUT):
         # In the query, where aiormq looks for them, and only where the address does not say otherwise.
         address = aio_pika.connection.make_url(url)

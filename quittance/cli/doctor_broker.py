@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from quittance import broker, wire
+from quittance.addresses import place, split, vhost
 from quittance.broker import BrokerAway, Unroutable
 from quittance.cli.doctor_bindings import check_bindings
 from quittance.cli.doctor_checks import Area, Check
@@ -22,9 +23,19 @@ DELETE: Final = (
     "an exchange is deleted by hand likewise"
 )
 LEADERLESS: Final = (
-    "start the broker's other nodes; where there are none it is lost: `rabbitmqctl delete_queue {name}`, "
-    "`quittance init`, then `quittance events replay`, or let Stripe send again what was in it"
+    "start the broker's other nodes, and wait half a minute (`rabbitmqctl list_queues -p {vhost} name leader online`). Where "
+    "there are none, or it stays so, what was in it is lost: `rabbitmqctl delete_queue -p {vhost} {name}`, `quittance init`; "
+    "then `{again}`, and have Stripe send again what the archive has not got "
+    "(`stripe events resend`, or by itself within three days where it was answered 503)"
 )
+REPLAY: Final = "quittance events replay --queue {name} --since TIME"
+REFILL: Final = {
+    broker.CRM_QUEUE: "quittance quotes show QUOTE for what the CRM missed, or let it read GET /v1/changes",
+    broker.DEAD_LETTERS: "quittance doctor",
+    "archive": "quittance doctor",
+    "commands": "quittance doctor",
+}
+NODE: Final = "start that node: with one of three gone nothing stops, with two gone nothing is taken"
 ALARM: Final = (
     "free memory or disk on the broker's nodes: `rabbitmqctl list_alarms` says which; Stripe sends again meanwhile"
 )
@@ -46,6 +57,8 @@ class Depth(msgspec.Struct, frozen=True):
 async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
     """All of it; each queue on a connection of its own, as one without leader takes its channel with it."""
     area = Area("broker")
+    if len(split(url)) > 1:
+        await _nodes(area, url)
     try:
         async with broker.connected(url, "doctor") as connection:
             area.ok("reachable, and the login is accepted")
@@ -87,6 +100,24 @@ async def _takes_messages(area: Area, channel: Wire) -> bool:
     return True
 
 
+async def _nodes(area: Area, urls: str) -> None:
+    """Each address of several: a node that is gone is not missed by anybody until the next one goes."""
+
+    async def answers(url: str) -> BrokerAway | None:
+        try:
+            async with broker.connected(url, "doctor"):
+                return None
+        except BrokerAway as error:
+            return error
+
+    several = split(urls)
+    for url, error in zip(several, await asyncio.gather(*map(answers, several)), strict=True):
+        if error is None:
+            area.ok(f"{place(url)} answers")
+        else:
+            area.warning(f"{place(url)} does not answer: {error}", NODE)
+
+
 async def _exchanges(area: Area, connection: AbstractConnection) -> None:
     missing = []
     for name, kind in broker.EXCHANGES.items():
@@ -125,7 +156,9 @@ async def _queue(url: str, name: str, arguments: Mapping[str, Any]) -> tuple[lis
     except ChannelPreconditionFailed as error:
         area.fault(f"has other arguments: {error}", DELETE.format(name=name))
     except BrokerAway as error:
-        area.fault(f"does not answer, so it may have no leader: {error}", LEADERLESS.format(name=name))
+        says = f"has no leader, or its node hangs: nothing comes into it or out of it ({error.__cause__ or error})"
+        again = REFILL.get(name, REPLAY.format(name=name))
+        area.fault(says, LEADERLESS.format(name=name, vhost=vhost(split(url)[0]), again=again))
         depth = None
     if depth is not None:
         _look_at(area, name, depth)

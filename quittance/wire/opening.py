@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pamqp.commands import Channel, Confirm, Connection
 
+from quittance.addresses import first_to_answer
 from quittance.broker import CONNECT_TIMEOUT, BrokerAway
 from quittance.wire import address as addresses
 from quittance.wire import frames
@@ -36,7 +37,13 @@ async def connected(url: str, name: str, *, confirms: bool) -> AsyncIterator[Wir
 
 
 async def connect(url: str, name: str, *, confirms: bool) -> Wire:
-    """Connect, not to be restored: whoever holds the wire connects anew at its own pace. Raises BrokerAway."""
+    """Connect to the first of the addresses in `url` that answers; not to be restored: whoever holds the wire connects
+    anew at its own pace. Raises BrokerAway.
+    """
+    return await first_to_answer(url, lambda one: _connect(one, name, confirms=confirms), Wire.close, BrokerAway)
+
+
+async def _connect(url: str, name: str, *, confirms: bool) -> Wire:
     try:
         to = addresses.parse(url, name)
         async with asyncio.timeout(CONNECT_TIMEOUT):

@@ -157,6 +157,7 @@ class Consumer:
 
     async def _run_group(self, deliveries: Sequence[Delivery], subscription: Subscription) -> None:
         """Run deliveries as one batch; where that fails, one by one; where one fails alone, record it."""
+        self.busy_since = time.monotonic()
         try:
             events = [from_message(delivery.headers, delivery.type, delivery.body) for delivery in deliveries]
         except Rejected as error:
@@ -250,6 +251,7 @@ class Consumer:
                 # A primary that has become a standby would keep our connections for ever.
                 await self._database.expire_connections()
             await pause.wait(self._stopping)
+            self._still_waiting()
         while not self._stopping.is_set():
             if subscription is not None and subscription.lost:
                 raise BrokerAway("the channel was lost while the database was away")
@@ -260,10 +262,16 @@ class Consumer:
                 trouble = error
                 self._log.info("database.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)
+                self._still_waiting()
             else:
                 self._set_consuming(subscription is not None)
                 return
         raise Stopped
+
+    def _still_waiting(self) -> None:
+        """A batch that waits for Postgres is not stuck, however long."""
+        if self.busy_since is not None:
+            self.busy_since = time.monotonic()
 
     def _set_consuming(self, consuming: bool) -> None:
         self.ready = consuming

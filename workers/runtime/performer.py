@@ -89,17 +89,22 @@ class Performer:
         self.queue = self.worker.QUEUE.name
         self.name = f"{self.queue} performer"
         self.ready = False
-        self.busy_since: float | None = None
         self._database = database
         self._schedule = schedule
         self._stopping = stopping
         self._woken = asyncio.Event()
         self._breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
-        self._running: set[asyncio.Task[None]] = set()
+        self._claiming: float | None = None
+        self._running: dict[asyncio.Task[None], float] = {}  # each with the moment of its claim
         self._eager = False
         # One settling at a time: twenty at once would only wait for connections, and for each other's locks.
         self._settling = asyncio.Lock()
         self._log = log.bind(queue=self.queue)
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the oldest of what is under way began: the claim, an attempt with its settling."""
+        return min((*self._running.values(), *([] if self._claiming is None else [self._claiming])), default=None)
 
     def wake(self) -> None:
         """There may be something to perform."""
@@ -111,13 +116,16 @@ class Performer:
         async with self.worker.outside() as outside:
             while not self._stopping.is_set():
                 self._woken.clear()
+                self._claiming = time.monotonic()
                 try:
                     await self._claim(outside, CLAIM_MOST - len(self._running))
                 except DATABASE_ERRORS as error:
                     self.ready = False
                     self._log.warning("performer.away", error=type(error).__name__)
+                    self._claiming = None
                     await pause.wait(self._stopping)
                     continue
+                self._claiming = None
                 pause.reset()
                 self.ready = True
                 await self._wait()
@@ -139,14 +147,14 @@ class Performer:
             claims = await db.fetch(self.worker.CLAIM, token, most)
         for claim in claims:
             task = asyncio.create_task(self._perform(claim, outside, token, claimed_at))
-            self._running.add(task)
+            self._running[task] = claimed_at
             task.add_done_callback(self._ended)
         if len(claims) == most:
             # There may be more: to be claimed as places become free.
             self._eager = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Its lease runs out, and it is claimed again.
             self._log.error("attempt.lost", error=failures.place(error))

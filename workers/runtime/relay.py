@@ -95,11 +95,13 @@ class Relay:
         """Connect, publish what there is, wait for more; and connect again."""
         pause = Backoff()
         while not self._stopping.is_set():
+            self.busy_since = time.monotonic()
             try:
                 async with self._outlet() as outlet:
                     self.ready = True
                     await self._publish_all(outlet, pause)
             except (BrokerAway, *DATABASE_ERRORS) as error:
+                self.busy_since = None
                 self._log.warning("outbox.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)
             finally:
