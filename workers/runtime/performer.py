@@ -9,8 +9,9 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 from uuid import UUID, uuid4
 
@@ -77,6 +78,16 @@ def redacted(detail: str) -> str:
     return _address.sub("…", detail)[:200]
 
 
+@dataclass(frozen=True, eq=False)
+class Attempted:
+    """An attempt that is over, and is to be settled while its lease lasts."""
+
+    claim: asyncpg.Record
+    outcome: Outcome
+    token: UUID
+    claimed_at: float  # monotonic
+
+
 class NotArchived(Exception):
     """The event behind a refused intent is not in the archive yet; the lease runs out, and it is asked again."""
 
@@ -97,8 +108,9 @@ class Performer:
         self._claiming: float | None = None
         self._running: dict[asyncio.Task[None], float] = {}  # each with the moment of its claim
         self._eager = False
-        # One settling at a time: twenty at once would only wait for connections, and for each other's locks.
+        # One settling at a time, of all that ended meanwhile: each costs a transaction, however few outcomes it settles.
         self._settling = asyncio.Lock()
+        self._unsettled: list[Attempted] = []
         self._log = log.bind(queue=self.queue)
 
     @property
@@ -172,8 +184,10 @@ class Performer:
             outcome = self._judge(await self._attempt(claim, outside), claim, breaker)
             metrics.PERFORMED.labels(self.queue, type(outcome).__name__.lower()).inc()
             metrics.BREAKER_OPEN.labels(self.queue, where[0]).set(self._open(where[0]))
+        self._unsettled.append(Attempted(claim, outcome, token, claimed_at))
         async with self._settling:
-            await self._settle_in_time(claim, outcome, token, claimed_at)
+            together, self._unsettled = self._unsettled, []
+            await self._settle_together(together)
 
     async def _attempt(self, claim: asyncpg.Record, outside: Any) -> Outcome:
         try:
@@ -214,6 +228,21 @@ class Performer:
 
     def _open(self, destination: str) -> int:
         return int(any(breaker.failing for (name, _), breaker in self._breakers.items() if name == destination))
+
+    async def _settle_together(self, attempts: Sequence[Attempted]) -> None:
+        """Settle what was done in one transaction; where that fails, and all else, each by itself."""
+        done = [each for each in attempts if isinstance(each.outcome, Done)]
+        if len(done) > 1:
+            try:
+                async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db, db.transaction():
+                    for each in done:
+                        await outbox.write(db, await self.worker.settle(each.claim, each.outcome, each.token, db))
+            except Exception as error:  # noqa: BLE001 - as in _settle_in_time, which tells them apart
+                self._log.info("outcomes.not_settled_together", outcomes=len(done), error=failures.place(error))
+            else:
+                attempts = [each for each in attempts if not isinstance(each.outcome, Done)]
+        for each in attempts:
+            await self._settle_in_time(each.claim, each.outcome, each.token, each.claimed_at)
 
     async def _settle_in_time(self, claim: asyncpg.Record, outcome: Outcome, token: UUID, claimed_at: float) -> None:
         """Settle, and try again while the lease lasts: what is not settled is performed again.

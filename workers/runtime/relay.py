@@ -64,7 +64,7 @@ PUBLISHED: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # After this many rows at once, the next claim waits a little: each costs a transaction, however few rows it brings.
 BUSY: Final = 5
-LINGER: Final = 0.01
+LINGER: Final = 0.002
 
 CLAIM_MOST: Final = 32  # buckets
 READ_MOST: Final = 25  # rows of each

@@ -17,7 +17,7 @@ from workers.runtime import probes
 
 # On a busy queue (the last batch held BUSY or more) a batch waits for its neighbours, unless it is FULL already: small
 # transactions would take the processor from whoever brings more. A lone event is never held back.
-LINGER: Final = 0.015
+LINGER: Final = 0.003
 BUSY: Final = 5
 FULL: Final = 100
 
