@@ -14,7 +14,7 @@ EVENTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo run test check format bench fuzz lock clean
+.PHONY: help setup programs demo run test check format bench fire fuzz lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16

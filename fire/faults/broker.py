@@ -48,7 +48,7 @@ async def _memory_alarm(system: System) -> None:
 
 
 async def _disk_alarm(system: System) -> None:
-    await _ctl(system, "set_disk_free_limit", "100TB")
+    await _ctl(system, "set_disk_free_limit", "100000GB")
     try:
         await asyncio.sleep(ALARMED)
     finally:

@@ -11,8 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -78,14 +77,13 @@ def redacted(detail: str) -> str:
     return _address.sub("…", detail)[:200]
 
 
-@dataclass(frozen=True, eq=False)
-class Attempted:
-    """An attempt that is over, and is to be settled while its lease lasts."""
+class Attempted(NamedTuple):
+    """An attempt that is over, and is to be settled while its lease lasts; it was claimed at a monotonic time."""
 
     claim: asyncpg.Record
     outcome: Outcome
     token: UUID
-    claimed_at: float  # monotonic
+    claimed_at: float
 
 
 class NotArchived(Exception):
@@ -108,7 +106,7 @@ class Performer:
         self._claiming: float | None = None
         self._running: dict[asyncio.Task[None], float] = {}  # each with the moment of its claim
         self._eager = False
-        # One settling at a time, of all that ended meanwhile: each costs a transaction, however few outcomes it settles.
+        # One settling at a time, of all that ended meanwhile.
         self._settling = asyncio.Lock()
         self._unsettled: list[Attempted] = []
         self._log = log.bind(queue=self.queue)
@@ -232,27 +230,27 @@ class Performer:
     async def _settle_together(self, attempts: Sequence[Attempted]) -> None:
         """Settle what was done in one transaction; where that fails, and all else, each by itself."""
         done = [each for each in attempts if isinstance(each.outcome, Done)]
-        if len(done) > 1:
+        if done:
             try:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db, db.transaction():
                     for each in done:
                         await outbox.write(db, await self.worker.settle(each.claim, each.outcome, each.token, db))
+                attempts = [each for each in attempts if not isinstance(each.outcome, Done)]
             except Exception as error:  # noqa: BLE001 - as in _settle_in_time, which tells them apart
                 self._log.info("outcomes.not_settled_together", outcomes=len(done), error=failures.place(error))
-            else:
-                attempts = [each for each in attempts if not isinstance(each.outcome, Done)]
         for each in attempts:
-            await self._settle_in_time(each.claim, each.outcome, each.token, each.claimed_at)
+            await self._settle_in_time(each)
 
-    async def _settle_in_time(self, claim: asyncpg.Record, outcome: Outcome, token: UUID, claimed_at: float) -> None:
+    async def _settle_in_time(self, attempted: Attempted) -> None:
         """Settle, and try again while the lease lasts: what is not settled is performed again.
 
         An outcome that cannot be settled for another reason than Postgres (a mistake in `settle`) becomes a dead letter:
         else a mail would be sent twice a minute, until somebody looks.
         """
-        while time.monotonic() - claimed_at < LEASE:
+        claim, outcome = attempted.claim, attempted.outcome
+        while time.monotonic() - attempted.claimed_at < LEASE:
             try:
-                await self._settle(claim, outcome, token)
+                await self._settle(claim, outcome, attempted.token)
                 return
             except NotArchived:
                 break

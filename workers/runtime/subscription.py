@@ -39,6 +39,8 @@ class Subscription:
         self._arrived: deque[Delivery] = deque()
         self._wake = asyncio.Event()
         self._stopped = False
+        # The broker may answer a cancel after what was asked later: one at a time.
+        self._ending = asyncio.Lock()
         self._busy = False
         channel.lost.add_done_callback(lambda _reason: self._wake.set())
 
@@ -83,11 +85,13 @@ class Subscription:
         self._wake.set()
         # Cancelled, another process would begin with what comes next while this one settles what came before.
         if self._tag is not None and not self.lost and not self._in_order:
-            await self._channel.cancel(self._tag)
+            async with self._ending:
+                await self._channel.cancel(self._tag)
 
     async def flush(self) -> None:
         """Wait until the broker has read what was sent, acks included: it answers calls of a channel in order."""
-        await self._channel.prefetch(1)
+        async with self._ending:
+            await self._channel.prefetch(1)
 
     @property
     def stopped(self) -> bool:
