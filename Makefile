@@ -14,7 +14,7 @@ EVENTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo run test check format bench lock clean
+.PHONY: help setup programs demo run test check format bench fire fuzz lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -52,6 +52,16 @@ format: $(STAMP) ## what ruff can mend by itself
 bench: programs ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)
 
+# Seconds for each target of `make fuzz`.
+SECONDS := 60
+fuzz: $(STAMP) ## the fuzzer that is led by coverage (SECONDS=600: so long for each target)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade --target .local/fuzz \
+		-r requirements.fuzz.lock
+	@PYTHONPATH=.local/fuzz $(BIN)/python -m tests.fuzz $(SECONDS)
+
+fire: programs ## faults under a steady stream, every row of the table; the report goes to docs/fire.md (ARGS="--list")
+	@$(BIN)/python -m fire $(ARGS)
+
 COMPILE = .local/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade
 lock: $(STAMP) ## the *.lock files anew, with the newest versions that pyproject.toml allows
@@ -61,6 +71,7 @@ lock: $(STAMP) ## the *.lock files anew, with the newest versions that pyproject
 	@$(COMPILE) --constraint requirements.lock --output-file requirements.runtime.lock pyproject.toml
 	@$(COMPILE) --constraint requirements.lock --group build --output-file requirements.build.lock
 	@$(COMPILE) --group postgres --output-file requirements.postgres.lock
+	@$(COMPILE) --group fuzz --output-file requirements.fuzz.lock
 
 clean: ## removes .venv and .local, with all data of `make run`
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.clean; fi

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import gc
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -52,8 +53,16 @@ def main() -> int:
     parser.parse_args()
     settings = read_or_exit(Settings.read, "ingest")
     logs.configure(settings.log.level, settings.log.format)
+    allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings))
+
+
+def allow_connections() -> None:
+    """As many open files as the system lets us have: with the usual 1,024, idle strangers would lock Stripe out."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(settings: Settings) -> int:

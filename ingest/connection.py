@@ -7,17 +7,15 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
 import structlog
-from aio_pika.abc import AbstractConnection
-from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.commands import Exchange
 
 from ingest.metrics import BROKER_UP
-from quittance import broker
-from quittance.broker import STRIPE_EVENTS
+from quittance import wire
+from quittance.broker import STRIPE_EVENTS, BrokerAway, ClosedByBroker
+from quittance.wire import Wire
 
 Absence = Literal["broker_away", "broker_blocked", "exchange_missing"]
 
@@ -26,37 +24,9 @@ PROBE_EVERY: Final = 1.0
 PROBE_BUDGET: Final = 4.0
 SHORTEST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
+NOT_FOUND: Final = 404  # AMQP's
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-
-
-@dataclass(frozen=True, eq=False)
-class Link:
-    """A connection in use: `wire` publishes, `probe` asks now and then whether the broker still answers."""
-
-    connection: AbstractConnection
-    wire: AbstractChannel
-    probe: AbstractChannel
-    lost: asyncio.Future[Any]
-
-    @property
-    def is_open(self) -> bool:
-        return not self.wire.is_closed
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the broker has told us to stop publishing (a memory or disk alarm)."""
-        transport = self.connection.transport
-        if transport is None:
-            return True
-        # One step of a coroutine that ends at once unless the connection is blocked: no task, no timer, no private name.
-        waiting = transport.connection.ready()
-        try:
-            waiting.send(None)
-        except StopIteration:
-            return False
-        waiting.close()
-        return True
 
 
 class Connection:
@@ -68,7 +38,7 @@ class Connection:
         self._absence: Absence = "broker_away"
         self._told: Absence | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.link: Link | None = None
+        self.link: Wire | None = None
         BROKER_UP.set_function(lambda: self.hindrance is None)
 
     @property
@@ -76,9 +46,9 @@ class Connection:
         """Why nothing can be published now; None when all is well."""
         if self.link is None:
             return self._absence
-        if not self.link.is_open:
+        if self.link.lost.done():
             return "broker_away"
-        return "broker_blocked" if self.link.is_blocked else None
+        return "broker_blocked" if self.link.blocked else None
 
     def start(self) -> asyncio.Task[NoReturn]:
         """Returns at once, whether the broker is there or not. The task never ends by itself."""
@@ -90,7 +60,7 @@ class Connection:
             task.cancel()
         link, self.link = self.link, None
         if link is not None:
-            await broker.close(link.connection)
+            await link.close()
 
     async def _stay_connected(self) -> NoReturn:
         pause = SHORTEST_PAUSE
@@ -108,30 +78,30 @@ class Connection:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> Wire:
         """A new connection, on which the exchange can be published to. Raises whatever is in the way."""
-        connection = await broker.connect(self._url, "ingest")
+        link = await wire.connect(self._url, "ingest", confirms=True)
         try:
-            wire = await broker.open_channel(connection, confirms=True)
-            probe = await broker.open_channel(connection, confirms=False)
-            await _ask(probe)
+            await _ask(link)
         except BaseException:
-            self._spawn(broker.close(connection))
+            self._spawn(link.close())
             raise
-        return Link(connection, wire, probe, wire.closing)
+        return link
 
-    async def _use(self, link: Link) -> None:
+    async def _use(self, link: Wire) -> None:
         self.link, self._told = link, None
         self.begun.set()
         log.info("broker.connected")
         reason = await _watch(link)
         self.link, self._absence = None, "broker_away"
         log.warning("broker.lost", reason=reason)
-        self._spawn(broker.close(link.connection))  # beside: one that hangs takes seconds to say goodbye
+        self._spawn(link.close())  # beside: one that hangs takes seconds to say goodbye
 
     def _tell_absence(self, error: Exception) -> None:
         """One line for an absence, not one for every attempt to end it."""
-        self._absence = "exchange_missing" if isinstance(error, ChannelNotFoundEntity) else "broker_away"
+        self._absence = (
+            "exchange_missing" if isinstance(error, ClosedByBroker) and error.code == NOT_FOUND else "broker_away"
+        )
         if self._told != self._absence:
             self._told = self._absence
             log.warning("broker.unusable", reason=self._absence, error=type(error).__name__)
@@ -143,25 +113,28 @@ class Connection:
         return task
 
 
-async def _watch(link: Link) -> str:
+async def _watch(link: Wire) -> str:
     """Returns, with the reason, when `link` is of no use any more."""
     blocked = False
     while True:
         await asyncio.wait({link.lost}, timeout=PROBE_EVERY)
-        if not link.is_open:
-            return "closed"
-        if blocked != link.is_blocked:
+        if link.lost.done():
+            return link.lost.result()
+        if blocked != link.blocked:
             blocked = not blocked
             log.warning("broker.blocked" if blocked else "broker.unblocked")
         if blocked:
             continue  # it reads nothing from us, so silence means nothing; heartbeats tell whether it lives
         try:
-            await _ask(link.probe)
+            await _ask(link)
         except Exception as error:  # noqa: BLE001 - of whatever a probe fails, it says: begin again
             return str(error)
 
 
-async def _ask(channel: AbstractChannel) -> None:
-    """Return when the broker says that the exchange is there. Asked of it, not of a cache in the client."""
-    async with broker.calling(PROBE_BUDGET):
-        await channel.exchange_declare(STRIPE_EVENTS, passive=True)
+async def _ask(link: Wire) -> None:
+    """Return when the broker says that the exchange is there."""
+    try:
+        async with asyncio.timeout(PROBE_BUDGET):
+            await link.call(Exchange.Declare(exchange=STRIPE_EVENTS, passive=True), Exchange.DeclareOk)
+    except TimeoutError:
+        raise BrokerAway(f"no answer within {PROBE_BUDGET:g} s") from None

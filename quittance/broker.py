@@ -1,4 +1,7 @@
-"""The broker: its names, the queues' arguments, and how to connect. `quittance init` alone declares them."""
+"""The broker: its names, the queues' arguments, and how to connect. `quittance init` alone declares them.
+
+Here aio-pika connects, for whatever is rare; what publishes and consumes events does it over quittance/wire.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -8,7 +11,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import aio_pika
-import aiormq
+import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import (
@@ -20,7 +23,7 @@ from aiormq.exceptions import (
 )
 from pamqp.commands import Basic
 
-from quittance import foreign_properties
+from quittance import addresses, foreign_properties
 
 foreign_properties.tolerate()
 
@@ -44,7 +47,8 @@ DELIVERY_LIMIT: Final = 20
 # Of queues whose messages may not be given up after any number of crashes. Not -1: 3.10 takes that for "drop at once".
 NO_DELIVERY_LIMIT: Final = 1_000_000
 
-# A connection that is cut off without a word is found dead after (10 + 1) * 3 s; aiormq's default takes 183 s.
+# A connection that is cut off without a word is found dead after two of them, by aiormq after (10 + 1) * 3 s (its own
+# default takes 183 s).
 HEARTBEAT: Final = 10
 CONNECT_TIMEOUT: Final = 5.0
 # Calls that the broker answers at once, or never (a queue without leader); seconds.
@@ -53,6 +57,18 @@ CALL_TIMEOUT: Final = 10.0
 
 class BrokerAway(Exception):
     """The connection is lost, was refused, or nothing answered in time. What was under way may have happened."""
+
+
+class NotInTime(BrokerAway):
+    """Nothing was answered in time; the connection may be well."""
+
+
+class ClosedByBroker(BrokerAway):
+    """The broker closed the connection or the channel, with `code` (404: an exchange or queue is not there)."""
+
+    def __init__(self, said: str, code: int) -> None:
+        super().__init__(said)
+        self.code = code
 
 
 class NotTaken(Exception):
@@ -110,10 +126,15 @@ def dead_letters_arguments() -> dict[str, Any]:
 
 
 async def connect(url: str, name: str) -> AbstractConnection:
-    """Connect, not to be restored by the library: whoever holds the connection reconnects at its own pace.
+    """Connect to the first of the addresses in `url` that answers; not to be restored by the library: whoever holds the
+    connection reconnects at its own pace.
 
     Raises BrokerAway.
     """
+    return await addresses.first_to_answer(url, lambda one: _connect(one, name), close, BrokerAway)
+
+
+async def _connect(url: str, name: str) -> AbstractConnection:
     async with calling(CONNECT_TIMEOUT):
         # In the query, where aiormq looks for them, and only where the address does not say otherwise.
         address = aio_pika.connection.make_url(url)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 
+from quittance.addresses import split
 from quittance.errors import SettingsError
 from quittance.logs import LogFormat
 
@@ -34,19 +35,21 @@ class Reader:
     def url(self, name: str, schemes: tuple[str, ...], default: str | None = None, *, required: bool = False) -> str:
         """An address whose scheme is one of `schemes` and that names a host (or, for Postgres, a socket)."""
         value = self.text(name, default, required=required)
-        if not value:
-            return ""
+        if value:
+            self._check_url(name, value, schemes)
+        return value
+
+    def _check_url(self, name: str, value: str, schemes: tuple[str, ...]) -> None:
         try:
             parts = urlsplit(value)
             _ = parts.port
         except ValueError:  # whose text may hold a piece of the password
             self.faults.append(f"{name} is no address")
-            return value
+            return
         if parts.scheme not in schemes:
             self.faults.append(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         elif not parts.hostname and "host=" not in parts.query:
             self.faults.append(f"{name} names no host")
-        return value
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
         """A whole number from `least` to `most`."""
@@ -67,8 +70,13 @@ class Reader:
         return value
 
     def amqp_url(self) -> str:
-        """AMQP_URL, which every process needs."""
-        return self.url("AMQP_URL", ("amqp", "amqps"), required=True)
+        """AMQP_URL, which every process needs: one address, or those of a cluster's nodes, comma-separated."""
+        value = self.text("AMQP_URL", required=True)
+        several = split(value)
+        for number, address in enumerate(several if value else (), 1):
+            name = "AMQP_URL" if len(several) == 1 else f"AMQP_URL (address {number})"
+            self._check_url(name, address, ("amqp", "amqps"))
+        return value
 
     def database_url(self) -> str:
         """DATABASE_URL, which all but the ingress need."""

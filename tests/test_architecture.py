@@ -77,7 +77,9 @@ def test_the_domain_is_pure() -> None:
 def test_production_code_needs_no_development_code() -> None:
     for path in modules("ingest", "workers", "web", "quittance"):
         for name in imports(path):
-            assert not any(inside(name, folder) for folder in ("dev", "tests", "bench")), f"{path} imports {name}"
+            assert not any(inside(name, folder) for folder in ("dev", "tests", "bench", "fire")), (
+                f"{path} imports {name}"
+            )
 
 
 def test_the_runtime_knows_no_worker() -> None:

@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m workers",
         description="Runs workers in this process, any number of processes side by side.",
-        epilog="Reads DATABASE_URL, AMQP_URL, METRICS_HOST, METRICS_PORT (0: any free port), RETRY_SCHEDULE, LOG_LEVEL, "
+        epilog="Reads DATABASE_URL, AMQP_URL, METRICS_HOST, METRICS_PORT (0: any free port), RETRY_SCHEDULE, STUCK_AFTER, "
+        "LOG_LEVEL, "
         "LOG_FORMAT; checkouts, customers: STRIPE_API_KEY, STRIPE_API_BASE; notifications: SMTP_URL, MAIL_FROM, MAIL_TO; "
         "commands: PUBLIC_URL, CURRENCY_POLICY, REPLY_TO_PATTERN; "
         "relay: EVENTS_RETENTION_DAYS.",

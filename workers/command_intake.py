@@ -18,16 +18,15 @@ from typing import Any, Final
 
 import msgspec
 from asyncpg import Record
-from pamqp.commands import Basic
 
 from quittance import tokens
 from quittance.answers import MAX_BODY
 from quittance.database import Connection
 from quittance.event import storable
 from quittance.foreign_properties import UNREADABLE
+from quittance.wire import Delivery, Properties
 from workers.runtime.failures import FAILED_DELIVERY_ID, LAST_TRY, REPLAY_ID
 from workers.runtime.intake import Intake
-from workers.runtime.subscription import Delivery
 
 QUEUE_NAME: Final = "commands"
 NOBODY: Final = ""  # no token's account
@@ -109,7 +108,7 @@ def _from_row(delivery: Delivery, row: Record) -> Delivery:
     headers |= {name: delivery.headers[name] for name in (FAILED_DELIVERY_ID, LAST_TRY) if name in delivery.headers}
     if row["state"] == "replaying" and row["replay_id"]:
         headers[REPLAY_ID] = row["replay_id"]
-    return delivery._replace(headers=headers, type=row["type"], body=row["body"], properties=None)
+    return delivery._replace(headers=headers, type=row["type"], body=row["body"], properties=Properties())
 
 
 # From the CRM --------------------------------------------------------------------------------------------------------
@@ -136,12 +135,12 @@ def _from_message(
         type=storable(delivery.routing_key) or "unknown",
         body=delivery.body[:MAX_BODY],
         message_id=storable(about.message_id),
-        properties=None,
+        properties=Properties(),
     )
 
 
 def _about(delivery: Delivery, token_id: int | None) -> About:
-    properties = _properties(delivery)
+    properties = delivery.properties
     return About(
         message_id=_decoded(delivery.message_id),
         reply_to=properties.reply_to or "",
@@ -152,7 +151,7 @@ def _about(delivery: Delivery, token_id: int | None) -> About:
 
 
 def _trouble(delivery: Delivery) -> str:
-    properties = _properties(delivery)
+    properties = delivery.properties
     if UNREADABLE in delivery.headers or _UNDECODABLE in delivery.message_id + (properties.correlation_id or ""):
         return "properties_unreadable"
     if not delivery.message_id:
@@ -169,10 +168,6 @@ def _trouble(delivery: Delivery) -> str:
 def _decoded(text: str | None) -> str:
     """What cannot be told back as it came is not told back: it may also have grown beyond what a property takes."""
     return "" if text is None or _UNDECODABLE in text else text
-
-
-def _properties(delivery: Delivery) -> Basic.Properties:
-    return Basic.Properties() if delivery.properties is None else delivery.properties
 
 
 def _key(

@@ -104,7 +104,7 @@ def about_of(event: Event) -> About:
     """Who sent it, and where its answer goes. Raises Rejected where nobody could be answered there."""
     try:
         about = _about.decode(event.about or "")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Rejected("unreadable_payload", f"header about: {error}") from error
     if about.reply_to and not may_be_answered(about.reply_to):
         raise Rejected("command_refused", f"reply_to_refused: answers do not go to {json.dumps(about.reply_to)}")

@@ -9,11 +9,13 @@ import msgspec
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
-from quittance import broker
-from quittance.broker import BrokerAway, NotTaken
+from quittance import broker, wire
+from quittance.addresses import place, split, vhost
+from quittance.broker import BrokerAway, Unroutable
 from quittance.cli.doctor_bindings import check_bindings
 from quittance.cli.doctor_checks import Area, Check
 from quittance.cli.workers_registry import queues
+from quittance.wire import Wire
 
 INIT: Final = "run `quittance init`: it declares what is missing and changes nothing else"
 DELETE: Final = (
@@ -21,9 +23,19 @@ DELETE: Final = (
     "an exchange is deleted by hand likewise"
 )
 LEADERLESS: Final = (
-    "start the broker's other nodes; where there are none it is lost: `rabbitmqctl delete_queue {name}`, "
-    "`quittance init`, then `quittance events replay`, or let Stripe send again what was in it"
+    "start the broker's other nodes, and wait half a minute (`rabbitmqctl list_queues -p {vhost} name leader online`). Where "
+    "there are none, or it stays so, what was in it is lost: `rabbitmqctl delete_queue -p {vhost} {name}`, `quittance init`; "
+    "then `{again}`, and have Stripe send again what the archive has not got "
+    "(`stripe events resend`, or by itself within three days where it was answered 503)"
 )
+REPLAY: Final = "quittance events replay --queue {name} --since TIME"
+REFILL: Final = {
+    broker.CRM_QUEUE: "quittance quotes show QUOTE for what the CRM missed, or let it read GET /v1/changes",
+    broker.DEAD_LETTERS: "quittance doctor",
+    "archive": "quittance doctor",
+    "commands": "quittance doctor",
+}
+NODE: Final = "start that node: with one of three gone nothing stops, with two gone nothing is taken"
 ALARM: Final = (
     "free memory or disk on the broker's nodes: `rabbitmqctl list_alarms` says which; Stripe sends again meanwhile"
 )
@@ -45,12 +57,15 @@ class Depth(msgspec.Struct, frozen=True):
 async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
     """All of it; each queue on a connection of its own, as one without leader takes its channel with it."""
     area = Area("broker")
+    if len(split(url)) > 1:
+        await _nodes(area, url)
     try:
         async with broker.connected(url, "doctor") as connection:
             area.ok("reachable, and the login is accepted")
             await _exchanges(area, connection)
-            # Last on this connection: once blocked, it is not read from any more.
-            taking = await _takes_messages(area, connection)
+        # On another connection: once blocked, it is not read from any more.
+        async with wire.connected(url, "doctor", confirms=True) as channel:
+            taking = await _takes_messages(area, channel)
     except BrokerAway as error:
         area.fault(f"not reachable: {error}", "start the broker, or mend AMQP_URL; Stripe keeps events for 3 days")
         return area.checks
@@ -72,18 +87,35 @@ async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
     return area.checks
 
 
-async def _takes_messages(area: Area, connection: AbstractConnection) -> bool:
+async def _takes_messages(area: Area, channel: Wire) -> bool:
     """Publish something that goes nowhere, twice: it comes back unless publishers are blocked."""
     try:
-        channel = await broker.open_channel(connection, confirms=True)
         for _ in range(2):
-            with suppress(NotTaken):  # no queue has that name
-                await broker.publish(channel, "", NOWHERE, b"", broker.properties({}, "probe"), PUBLISH_TIMEOUT)
+            with suppress(Unroutable):  # no queue has that name
+                await channel.publish("", NOWHERE, b"", {}, "probe", PUBLISH_TIMEOUT)
     except BrokerAway as error:
         area.fault(f"takes no message ({error}): an alarm blocks publishers, or it hangs", ALARM)
         return False
     area.ok("takes messages: no alarm blocks publishers")
     return True
+
+
+async def _nodes(area: Area, urls: str) -> None:
+    """Each address of several: a node that is gone is not missed by anybody until the next one goes."""
+
+    async def answers(url: str) -> BrokerAway | None:
+        try:
+            async with broker.connected(url, "doctor"):
+                return None
+        except BrokerAway as error:
+            return error
+
+    several = split(urls)
+    for url, error in zip(several, await asyncio.gather(*map(answers, several)), strict=True):
+        if error is None:
+            area.ok(f"{place(url)} answers")
+        else:
+            area.warning(f"{place(url)} does not answer: {error}", NODE)
 
 
 async def _exchanges(area: Area, connection: AbstractConnection) -> None:
@@ -124,7 +156,9 @@ async def _queue(url: str, name: str, arguments: Mapping[str, Any]) -> tuple[lis
     except ChannelPreconditionFailed as error:
         area.fault(f"has other arguments: {error}", DELETE.format(name=name))
     except BrokerAway as error:
-        area.fault(f"does not answer, so it may have no leader: {error}", LEADERLESS.format(name=name))
+        says = f"has no leader, or its node hangs: nothing comes into it or out of it ({error.__cause__ or error})"
+        again = REFILL.get(name, REPLAY.format(name=name))
+        area.fault(says, LEADERLESS.format(name=name, vhost=vhost(split(url)[0]), again=again))
         depth = None
     if depth is not None:
         _look_at(area, name, depth)

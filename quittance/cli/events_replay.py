@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.progress import Progress
 
-from quittance import broker
+from quittance import broker, wire
 from quittance.broker import BrokerAway, NotTaken
 from quittance.cli import archive, changes, output
 from quittance.cli.archive import Search
@@ -179,16 +179,14 @@ async def _note(db: Connection, deliveries: Sequence[Delivery], actor: str, repl
 
 async def _send(url: str, deliveries: Sequence[Delivery], rate: float) -> None:
     """Publish to the queues by name, each confirmed, `rate` a second."""
-    async with broker.connected(url, "replay") as connection:
-        channel = await broker.open_channel(connection, confirms=True)
+    async with wire.connected(url, "replay", confirms=True) as channel:
         began = time.monotonic()
         with Progress(console=output.err(), transient=True, disable=not output.err().is_terminal) as progress:
             bar = progress.add_task("sending", total=len(deliveries))
             for place, delivery in enumerate(deliveries):
                 await asyncio.sleep(max(0.0, began + place / rate - time.monotonic()))
                 event = delivery.event
-                about = broker.properties(event.headers(), event.type)
-                await broker.publish(channel, "", delivery.queue, event.body, about, CONFIRM_TIMEOUT)
+                await channel.publish("", delivery.queue, event.body, event.headers(), event.type, CONFIRM_TIMEOUT)
                 progress.advance(bar)
 
 

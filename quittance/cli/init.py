@@ -1,9 +1,9 @@
 """`quittance init`: the schema, the partitions and the broker's topology. Declared here and nowhere else."""
 
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from quittance import broker, partitions
+from quittance.addresses import place, split, vhost
 from quittance.broker import CRM_QUEUE_MAX_BYTES, BrokerAway, TopologyDiffers
 from quittance.cli import output
 from quittance.cli.connections import database
@@ -22,7 +22,7 @@ DIFFERS: Final = (
 NO_LEADER: Final = (
     "The broker does not answer as it should:\n  {fault}\n"
     "Cure, for a queue without leader: start the broker's other nodes; where there are none, the queue is lost: "
-    "`rabbitmqctl delete_queue NAME`, `quittance init`, then let Stripe send again what was in it."
+    "`rabbitmqctl delete_queue -p {vhost} NAME`, `quittance init`, then let Stripe send again what was in it."
 )
 
 
@@ -61,13 +61,14 @@ async def _init(database_url: str, amqp_url: str, crm_bytes: int) -> dict[str, A
             f"the tables were there before, and are not those of this version:\n  {listed}\n"
             "`init` creates what is missing and alters nothing: see CHANGELOG.md for the statements of this upgrade."
         )
-    output.note(f"broker: declaring at {place(amqp_url)}, and waiting for the queues' leaders")
+    places = " or ".join(map(place, split(amqp_url)))
+    output.note(f"broker: declaring at {places}, and waiting for the queues' leaders")
     try:
         await broker.declare(amqp_url, queues().values(), crm_bytes)
     except TopologyDiffers as error:
         raise CouldNot(DIFFERS.format(fault=error)) from error
     except BrokerAway as error:
-        raise CouldNot(NO_LEADER.format(fault=error)) from error
+        raise CouldNot(NO_LEADER.format(fault=error, vhost=vhost(split(amqp_url)[0]))) from error
     names = [*queues(), broker.CRM_QUEUE, broker.DEAD_LETTERS]
     return {"tables": tables, "exchanges": list(broker.EXCHANGES), "queues": names}
 
@@ -76,11 +77,3 @@ TABLES: Final = """
 SELECT count(*) FROM pg_class
 WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
 """
-
-
-def place(url: str) -> str:
-    """An address without its user and password."""
-    parts = urlsplit(url)
-    host = parts.hostname or "its socket"
-    port = f":{parts.port}" if parts.port else ""
-    return f"{host}{port}{parts.path}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from quittance.domain.documents import Document, DocumentKind, Kept, document_of, merged
-from quittance.domain.payload import StripeObject
+from quittance.domain.payload import GREATEST_INTEGER, StripeObject, storable
 from quittance.errors import Rejected
 
 
@@ -85,9 +85,12 @@ def named_from(subject: StripeObject) -> Named:
     """The content of `quote.documents_named`. Raises Rejected where it is not what the quotes worker emits."""
     try:
         naming = msgspec.convert(subject, _Naming)
-    except msgspec.ValidationError as error:
-        raise Rejected("unreadable_payload", f"quote.documents_named: {error}") from error
-    return Named(naming.quote_id, naming.version, frozenset(document.object_id for document in naming.documents))
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # msgspec's own message fails on half a character
+        raise Rejected("unreadable_payload", f"quote.documents_named: {type(error).__name__}") from error
+    ids = frozenset(document.object_id for document in naming.documents)
+    if not all(map(storable, (naming.quote_id, *ids))) or not 0 <= naming.version <= GREATEST_INTEGER:
+        raise Rejected("unreadable_payload", "quote.documents_named: an id or a version that cannot be stored")
+    return Named(naming.quote_id, naming.version, ids)
 
 
 def take(entries: Entries, account: str, livemode: bool, facts: Iterable[Kept]) -> list[Change]:

@@ -174,7 +174,7 @@ async def test_a_crash_between_commit_and_ack_makes_one_revision_and_one_answer(
     async with running():
         answers = await crm.answers(3)
         await crm.published("Q-2", quote())
-    assert acks > 2
+        await eventually(lambda: acks > 2)
     assert [one.json["outcome"] for one in answers] == ["published", "recalled", "published"]
     assert await revisions(database, "Q-1") == [1, 2]
     assert await crm.nothing_more()

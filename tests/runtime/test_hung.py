@@ -18,7 +18,7 @@ from tests.runtime.test_relay import change, empty, relaying, sequences, store
 from tests.support.messages import Broker
 from tests.support.polling import eventually
 from tests.support.processes import Program
-from workers.runtime import batch, relay
+from workers.runtime import batch, outlet
 from workers.runtime.consumer import Consumer
 
 Process = Callable[..., AbstractAsyncContextManager[Program]]
@@ -67,7 +67,7 @@ async def test_a_broker_that_hangs_holds_no_bucket_for_long(
     database: Pool, amqp_url: str, killable_broker: BrokerControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INVARIANT: a relay whose broker hangs lets go of its streams; when it answers again, order holds."""
-    monkeypatch.setattr(relay, "PUBLISH_TIMEOUT", 0.5)
+    monkeypatch.setattr(outlet, "PUBLISH_TIMEOUT", 0.5)
     async with relaying(database, amqp_url, "crm"):
         await store(database, change("Q-1", 1))
         await eventually(lambda: empty(database, "crm"))

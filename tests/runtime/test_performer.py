@@ -264,7 +264,7 @@ async def test_a_race_while_settling_repeats_the_settling_and_not_the_attempt(da
 
 async def test_an_outcome_that_cannot_be_settled_is_a_dead_letter_and_not_repeated(database: Pool) -> None:
     """INVARIANT: a mistake in `settle` does not send the mail again and again."""
-    world.unsettled = [KeyError("a mistake")]
+    world.unsettled = [KeyError("together with others"), KeyError("a mistake")]
     await intend(database, 1)
     await intend(database, 2)
     async with performing(database):

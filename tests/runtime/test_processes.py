@@ -19,6 +19,7 @@ from tests.support.messages import Broker
 from tests.support.polling import eventually
 from tests.support.processes import Program
 from workers.runtime import dead_letters, redelivery
+from workers.runtime.intake import BATCH
 
 Process = Callable[..., AbstractAsyncContextManager[Program]]
 Effects = Callable[[], Any]
@@ -66,11 +67,15 @@ async def test_sigterm_under_load_loses_nothing(
 async def test_kill_9_again_and_again_loses_nothing(
     database: Pool, amqp: Broker, process: Process, effects: Effects
 ) -> None:
-    wanted = await publish_many(amqp)
-    for goal in (1, 400, 800):
+    """Each process lives until it has settled all that died with the one before: what comes back twice is suspect."""
+    wanted = await publish_many(amqp, count=3 * MANY)
+    goal = 1
+    for _ in range(3):
         async with process() as one:
-            await eventually(lambda goal=goal: at_least(effects, goal))  # type: ignore[misc]
+            await eventually(lambda goal=goal: at_least(effects, goal), every=0.005)  # type: ignore[misc]
             await one.kill()
+        goal = len(await effects()) + 3 * BATCH
+    assert goal < len(wanted), "there is something left for the last"
     async with process() as last:
         await each_once(effects, wanted, database)
         assert await last.stop() == 0

@@ -5,6 +5,7 @@ from typing import Any
 
 from asyncpg.pool import Pool
 
+from quittance import wire
 from quittance.errors import Rejected
 from tests.runtime.conftest import event
 from tests.support.messages import Broker
@@ -22,8 +23,8 @@ async def fail(database: Pool, number: int, queue: str = "quotes", error: Except
 
 
 async def send(database: Pool, amqp: Broker) -> int:
-    async with database.acquire() as db:
-        return await send_due(db, amqp.channel)
+    async with database.acquire() as db, wire.connected(amqp.url, "test", confirms=True) as channel:
+        return await send_due(db, channel)
 
 
 async def row(database: Pool, row_id: int) -> Any:

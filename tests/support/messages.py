@@ -11,6 +11,7 @@ from aiormq.abc import AbstractChannel
 from quittance import broker
 from quittance.broker import STRIPE_EVENTS
 from quittance.event import Event
+from quittance.wire import Wire, connected
 from workers import WORKERS
 
 
@@ -28,29 +29,28 @@ class Message:
 
 @dataclass
 class Broker:
-    """One connection; `url` names the vhost."""
+    """Connected twice: `channel` for whatever there is to ask, `wire` to publish. `url` names the vhost."""
 
     url: str
     connection: AbstractConnection
     channel: AbstractChannel
+    wire: Wire
 
     @classmethod
     @asynccontextmanager
     async def at(cls, url: str) -> AsyncIterator["Broker"]:
         """Connect for the length of a block."""
-        async with broker.connected(url, "test") as connection:
-            yield cls(url, connection, await broker.open_channel(connection, confirms=True))
+        async with broker.connected(url, "test") as connection, connected(url, "test", confirms=True) as wire:
+            yield cls(url, connection, await broker.open_channel(connection, confirms=True), wire)
 
     async def publish(self, *events: Event) -> None:
         """Publish Stripe's events as the ingress does, in order, each confirmed."""
         for event in events:
-            about = broker.properties(event.headers(), event.type)
-            await broker.publish(self.channel, STRIPE_EVENTS, event.type, event.body, about, 10)
+            await self.wire.publish(STRIPE_EVENTS, event.type, event.body, event.headers(), event.type, 10)
 
     async def send(self, queue: str, event: Event, **headers: Any) -> None:
         """Put one event straight into a queue, with more headers."""
-        about = broker.properties({**event.headers(), **headers}, event.type)
-        await broker.publish(self.channel, "", queue, event.body, about, 10)
+        await self.wire.publish("", queue, event.body, {**event.headers(), **headers}, event.type, 10)
 
     async def depth(self, queue: str) -> int:
         """Messages that wait in the queue (not those that a consumer holds)."""

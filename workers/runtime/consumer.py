@@ -35,12 +35,13 @@ from quittance.broker import BrokerAway, Queue
 from quittance.database import DATABASE_ERRORS, Connection
 from quittance.errors import Rejected
 from quittance.event import Event, from_message
+from quittance.wire import Delivery
 from workers.runtime import batch, failures, metrics, quarantine
 from workers.runtime.backoff import Backoff, pause_unless
 from workers.runtime.batch import Database, Handler
 from workers.runtime.classify import Meaning, meaning
 from workers.runtime.intake import OURS, Intake
-from workers.runtime.subscription import Delivery, Subscription, subscribed
+from workers.runtime.subscription import Subscription, subscribed
 from workers.runtime.unreadable import event_in
 
 T = TypeVar("T")
@@ -156,6 +157,7 @@ class Consumer:
 
     async def _run_group(self, deliveries: Sequence[Delivery], subscription: Subscription) -> None:
         """Run deliveries as one batch; where that fails, one by one; where one fails alone, record it."""
+        self.busy_since = time.monotonic()
         try:
             events = [from_message(delivery.headers, delivery.type, delivery.body) for delivery in deliveries]
         except Rejected as error:
@@ -249,6 +251,7 @@ class Consumer:
                 # A primary that has become a standby would keep our connections for ever.
                 await self._database.expire_connections()
             await pause.wait(self._stopping)
+            self._still_waiting()
         while not self._stopping.is_set():
             if subscription is not None and subscription.lost:
                 raise BrokerAway("the channel was lost while the database was away")
@@ -259,10 +262,16 @@ class Consumer:
                 trouble = error
                 self._log.info("database.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)
+                self._still_waiting()
             else:
                 self._set_consuming(subscription is not None)
                 return
         raise Stopped
+
+    def _still_waiting(self) -> None:
+        """A batch that waits for Postgres is not stuck, however long."""
+        if self.busy_since is not None:
+            self.busy_since = time.monotonic()
 
     def _set_consuming(self, consuming: bool) -> None:
         self.ready = consuming

@@ -14,11 +14,12 @@ import structlog
 
 from quittance.broker import DEAD_LETTERS, BrokerAway
 from quittance.database import DATABASE_ERRORS, Connection
+from quittance.wire import Delivery
 from workers.runtime import batch, failures, metrics
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import Database
 from workers.runtime.intake import OURS, Intake
-from workers.runtime.subscription import Delivery, subscribed
+from workers.runtime.subscription import subscribed
 from workers.runtime.unreadable import event_in
 
 log = structlog.get_logger(__name__)

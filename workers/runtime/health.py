@@ -1,18 +1,24 @@
-"""Health, readiness and metrics of a workers' process, over HTTP."""
+"""Health, readiness and metrics of a workers' process, over HTTP.
+
+`/healthz` says that the process must be started again: a loop is in the middle of one thing for longer than any of its
+time limits explains, or has ended. `/readyz` says that it waits for somebody else. An event loop that is blocked as a
+whole answers neither: there the probe's own time limit tells.
+"""
 
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-log = structlog.get_logger(__name__)
+from workers.runtime import metrics
 
-# No transaction of ours lasts longer, retries of a race included; a loop that is in one still is stuck.
-STUCK_AFTER: Final = 120.0
+log = structlog.get_logger(__name__)
 
 
 class Component(Protocol):
@@ -28,18 +34,52 @@ class Component(Protocol):
 
     @property
     def busy_since(self) -> float | None:
-        """When it began what it is in the middle of (monotonic seconds)."""
+        """When it began the step that it is in the middle of (monotonic seconds): one that has time limits. None while it
+        waits for something to do, or for a server to come back.
+        """
+
+
+@dataclass
+class Watch:
+    """What health is judged by. `ended`: names of loops that ended though nobody told them to."""
+
+    components: Sequence[Component]
+    stuck_after: float  # seconds
+    ended: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for component in self.components:
+            metrics.BUSY.labels(component.name).set_function(lambda one=component: busy(one))  # type: ignore[misc]
+
+    def faults(self) -> dict[str, list[Any]]:
+        """Which loops are stuck, since when, and which have ended; empty lists where all is well."""
+        return {
+            "stuck": [self._told(one) for one in self.components if busy(one) > self.stuck_after],
+            "ended": self.ended,
+        }
+
+    @staticmethod
+    def _told(component: Component) -> dict[str, Any]:
+        seconds = busy(component)
+        since = datetime.now(UTC) - timedelta(seconds=seconds)
+        return {"loop": component.name, "since": since.isoformat(timespec="seconds"), "seconds": round(seconds)}
+
+
+def busy(component: Component) -> float:
+    """For how many seconds it has been in the middle of one thing; 0 where it waits for something to do."""
+    since = component.busy_since
+    return 0.0 if since is None else time.monotonic() - since
 
 
 @asynccontextmanager
-async def serving(components: Sequence[Component], host: str, port: int) -> AsyncIterator[int | None]:
+async def serving(watch: Watch, host: str, port: int) -> AsyncIterator[int | None]:
     """Serve /healthz, /readyz and /metrics for the length of a block; yields the port.
 
     A port that cannot be had is a warning: work goes on, unobserved (None).
     """
     app = web.Application()
-    app.router.add_get("/healthz", lambda _: _health(components))
-    app.router.add_get("/readyz", lambda _: _readiness(components))
+    app.router.add_get("/healthz", lambda _: _health(watch))
+    app.router.add_get("/readyz", lambda _: _readiness(watch.components))
     app.router.add_get("/metrics", _metrics)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -58,15 +98,10 @@ async def serving(components: Sequence[Component], host: str, port: int) -> Asyn
         await runner.cleanup()
 
 
-async def _health(components: Sequence[Component]) -> web.Response:
+async def _health(watch: Watch) -> web.Response:
     # That this is answered at all says that the event loop runs.
-    now = time.monotonic()
-    stuck = [
-        component.name
-        for component in components
-        if component.ready and component.busy_since is not None and now - component.busy_since > STUCK_AFTER
-    ]
-    return web.json_response({"stuck": stuck}, status=503 if stuck else 200)
+    faults = watch.faults()
+    return web.json_response(faults, status=503 if any(faults.values()) else 200)
 
 
 async def _readiness(components: Sequence[Component]) -> web.Response:

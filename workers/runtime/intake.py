@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from quittance.database import Connection
-from workers.runtime.subscription import Delivery
+from quittance.wire import Delivery
 
 # The knee of throughput lies at 100 to 200 events a transaction (facts/performance.md, 3).
 BATCH: Final = 200

@@ -20,6 +20,9 @@ HANDLER_SECONDS: Final = Histogram(
 HANDLED_LAG: Final = Histogram(
     "quittance_handled_lag_seconds", "From acceptance by the ingress to handled", ["queue"], buckets=SECONDS
 )
+BUSY: Final = Gauge(
+    "quittance_busy_seconds", "How long a loop has been at the batch or the step that it is in the middle of", ["loop"]
+)
 CONSUMING: Final = Gauge("quittance_consuming", "1 while the queue is being consumed", ["queue"])
 
 RELAYED: Final = Counter("quittance_outbox_relayed", "Rows that the broker confirmed", ["destination"])

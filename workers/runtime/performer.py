@@ -9,9 +9,9 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -77,6 +77,15 @@ def redacted(detail: str) -> str:
     return _address.sub("…", detail)[:200]
 
 
+class Attempted(NamedTuple):
+    """An attempt that is over, and is to be settled while its lease lasts; it was claimed at a monotonic time."""
+
+    claim: asyncpg.Record
+    outcome: Outcome
+    token: UUID
+    claimed_at: float
+
+
 class NotArchived(Exception):
     """The event behind a refused intent is not in the archive yet; the lease runs out, and it is asked again."""
 
@@ -89,17 +98,23 @@ class Performer:
         self.queue = self.worker.QUEUE.name
         self.name = f"{self.queue} performer"
         self.ready = False
-        self.busy_since: float | None = None
         self._database = database
         self._schedule = schedule
         self._stopping = stopping
         self._woken = asyncio.Event()
         self._breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
-        self._running: set[asyncio.Task[None]] = set()
+        self._claiming: float | None = None
+        self._running: dict[asyncio.Task[None], float] = {}  # each with the moment of its claim
         self._eager = False
-        # One settling at a time: twenty at once would only wait for connections, and for each other's locks.
+        # One settling at a time, of all that ended meanwhile.
         self._settling = asyncio.Lock()
+        self._unsettled: list[Attempted] = []
         self._log = log.bind(queue=self.queue)
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the oldest of what is under way began: the claim, an attempt with its settling."""
+        return min((*self._running.values(), *([] if self._claiming is None else [self._claiming])), default=None)
 
     def wake(self) -> None:
         """There may be something to perform."""
@@ -111,13 +126,16 @@ class Performer:
         async with self.worker.outside() as outside:
             while not self._stopping.is_set():
                 self._woken.clear()
+                self._claiming = time.monotonic()
                 try:
                     await self._claim(outside, CLAIM_MOST - len(self._running))
                 except DATABASE_ERRORS as error:
                     self.ready = False
                     self._log.warning("performer.away", error=type(error).__name__)
+                    self._claiming = None
                     await pause.wait(self._stopping)
                     continue
+                self._claiming = None
                 pause.reset()
                 self.ready = True
                 await self._wait()
@@ -139,14 +157,14 @@ class Performer:
             claims = await db.fetch(self.worker.CLAIM, token, most)
         for claim in claims:
             task = asyncio.create_task(self._perform(claim, outside, token, claimed_at))
-            self._running.add(task)
+            self._running[task] = claimed_at
             task.add_done_callback(self._ended)
         if len(claims) == most:
             # There may be more: to be claimed as places become free.
             self._eager = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Its lease runs out, and it is claimed again.
             self._log.error("attempt.lost", error=failures.place(error))
@@ -164,8 +182,10 @@ class Performer:
             outcome = self._judge(await self._attempt(claim, outside), claim, breaker)
             metrics.PERFORMED.labels(self.queue, type(outcome).__name__.lower()).inc()
             metrics.BREAKER_OPEN.labels(self.queue, where[0]).set(self._open(where[0]))
+        self._unsettled.append(Attempted(claim, outcome, token, claimed_at))
         async with self._settling:
-            await self._settle_in_time(claim, outcome, token, claimed_at)
+            together, self._unsettled = self._unsettled, []
+            await self._settle_together(together)
 
     async def _attempt(self, claim: asyncpg.Record, outside: Any) -> Outcome:
         try:
@@ -207,15 +227,30 @@ class Performer:
     def _open(self, destination: str) -> int:
         return int(any(breaker.failing for (name, _), breaker in self._breakers.items() if name == destination))
 
-    async def _settle_in_time(self, claim: asyncpg.Record, outcome: Outcome, token: UUID, claimed_at: float) -> None:
+    async def _settle_together(self, attempts: Sequence[Attempted]) -> None:
+        """Settle what was done in one transaction; where that fails, and all else, each by itself."""
+        done = [each for each in attempts if isinstance(each.outcome, Done)]
+        if done:
+            try:
+                async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db, db.transaction():
+                    for each in done:
+                        await outbox.write(db, await self.worker.settle(each.claim, each.outcome, each.token, db))
+                attempts = [each for each in attempts if not isinstance(each.outcome, Done)]
+            except Exception as error:  # noqa: BLE001 - as in _settle_in_time, which tells them apart
+                self._log.info("outcomes.not_settled_together", outcomes=len(done), error=failures.place(error))
+        for each in attempts:
+            await self._settle_in_time(each)
+
+    async def _settle_in_time(self, attempted: Attempted) -> None:
         """Settle, and try again while the lease lasts: what is not settled is performed again.
 
         An outcome that cannot be settled for another reason than Postgres (a mistake in `settle`) becomes a dead letter:
         else a mail would be sent twice a minute, until somebody looks.
         """
-        while time.monotonic() - claimed_at < LEASE:
+        claim, outcome = attempted.claim, attempted.outcome
+        while time.monotonic() - attempted.claimed_at < LEASE:
             try:
-                await self._settle(claim, outcome, token)
+                await self._settle(claim, outcome, attempted.token)
                 return
             except NotArchived:
                 break

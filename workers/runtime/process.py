@@ -11,11 +11,12 @@ from typing import Any, Final
 import structlog
 
 from quittance import database
+from quittance.broker import DEAD_LETTERS
 from quittance.outbox import wake_channel
 from workers.runtime import dead_letters, housekeeping, redelivery
 from workers.runtime.batch import Database
 from workers.runtime.consumer import Consumer
-from workers.runtime.health import Component, serving
+from workers.runtime.health import Component, Watch, serving
 from workers.runtime.intake import OURS
 from workers.runtime.listener import listen
 from workers.runtime.performer import Performer
@@ -28,6 +29,8 @@ RELAY: Final = "relay"
 PERFORMERS_CHANNEL: Final = "performers"
 # What a batch in hand is given to finish; what is left then is rolled back, and the broker delivers it again.
 GRACE: Final = 10.0
+
+Loop = tuple[str, Coroutine[Any, Any, None]]  # its name, for health and the log
 
 
 class Process:
@@ -51,16 +54,16 @@ class Process:
             pool = database.pool(self._settings.database_url, self._name(), size)
             stack.push_async_callback(_close, await pool)
             components, loops = self._loops(pool)
-            await stack.enter_async_context(
-                serving(components, self._settings.metrics_host, self._settings.metrics_port)
-            )
+            watch = Watch(components, self._settings.stuck_after)
+            await stack.enter_async_context(serving(watch, self._settings.metrics_host, self._settings.metrics_port))
             spare_the_collector()
             log.info("workers.started", workers=list(self._workers), relay=self._relay)
-            code = await self._until_stopped([asyncio.create_task(one) for one in loops])
+            tasks = [asyncio.create_task(loop, name=name) for name, loop in loops]
+            code = await self._until_stopped(tasks, watch)
         log.info("workers.stopped", code=code)
         return code
 
-    def _loops(self, pool: Database) -> tuple[list[Component], list[Coroutine[Any, Any, None]]]:
+    def _loops(self, pool: Database) -> tuple[list[Component], list[Loop]]:
         url, stopping = self._settings.amqp_url, self._stopping
         schedule = self._settings.retry_schedule
         consumers = [
@@ -81,10 +84,10 @@ class Process:
             if hasattr(worker, "perform")
         ]
         relays = [Relay(destination, pool, url, stopping) for destination in DESTINATIONS] if self._relay else []
-        loops = [
-            *(consumer.run() for consumer in consumers),
-            *(performer.run() for performer in performers),
-            *(relay.run() for relay in relays),
+        loops: list[Loop] = [
+            *((consumer.name, consumer.run()) for consumer in consumers),
+            *((performer.name, performer.run()) for performer in performers),
+            *((relay.name, relay.run()) for relay in relays),
         ]
         wakes: dict[str, list[Callable[[], None]]] = {}
         if performers:
@@ -93,31 +96,37 @@ class Process:
             wakes |= {wake_channel(relay.destination): [relay.wake] for relay in relays}
             loops += self._beside_the_relays(pool)
         if wakes:
-            loops.append(listen(self._settings.database_url, wakes, stopping))
+            loops.append(("listener", listen(self._settings.database_url, wakes, stopping)))
         return [*consumers, *performers, *relays], loops
 
-    def _beside_the_relays(self, pool: Database) -> list[Coroutine[Any, Any, None]]:
+    def _beside_the_relays(self, pool: Database) -> list[Loop]:
         settings, stopping = self._settings, self._stopping
+        days = settings.events_retention_days
         return [
-            redelivery.run(pool, settings.amqp_url, stopping),
-            dead_letters.consume(pool, settings.amqp_url, stopping, self._intakes),
-            housekeeping.keep_partitions(settings.database_url, settings.events_retention_days, stopping),
-            housekeeping.keep_gauges(pool, stopping),
+            ("redelivery", redelivery.run(pool, settings.amqp_url, stopping)),
+            (DEAD_LETTERS, dead_letters.consume(pool, settings.amqp_url, stopping, self._intakes)),
+            ("partitions", housekeeping.keep_partitions(settings.database_url, days, stopping)),
+            ("gauges", housekeeping.keep_gauges(pool, stopping)),
         ]
 
-    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> int:
+    async def _until_stopped(self, tasks: list[asyncio.Task[None]], watch: Watch) -> int:
         told = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
         code = 0 if self._stopping.is_set() else 1
+        if code:
+            # The others are given their grace; until they are done, and should one never be, health says what happened.
+            watch.ended = [task.get_name() for task in tasks if task.done()]
+            log.critical("loop.ended", loops=watch.ended)
         self._stopping.set()
         _done, late = await asyncio.wait(tasks, timeout=GRACE)
         for task in late:
             log.warning("shutdown.rolled_back", task=task.get_name())
             task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for task, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 code = 1
-                log.critical("loop.ended", exc_info=outcome)
+                log.critical("loop.failed", loop=task.get_name(), exc_info=outcome)
         return code
 
     def _stop(self, number: int) -> None:

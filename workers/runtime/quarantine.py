@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from quittance.wire import Delivery
 from workers.runtime.inbox import Key
-from workers.runtime.subscription import Delivery, Subscription
+from workers.runtime.subscription import Subscription
 
 # How long the others pass before what is marked is tried, and how long a silence ends that sooner (seconds).
 PATIENCE: Final = 5.0

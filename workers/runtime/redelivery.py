@@ -6,11 +6,11 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import structlog
-from aiormq.abc import AbstractChannel
 
-from quittance import broker
+from quittance import wire
 from quittance.broker import BrokerAway, NotTaken
 from quittance.database import DATABASE_ERRORS, Connection
+from quittance.wire import Wire
 from workers.runtime import failures, metrics
 from workers.runtime.backoff import Backoff, pause_unless
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
@@ -40,8 +40,7 @@ async def run(database: Database, amqp_url: str, stopping: asyncio.Event) -> Non
     pause = Backoff()
     while not stopping.is_set():
         try:
-            async with broker.connected(amqp_url, "relay redelivery") as connection:
-                channel = await broker.open_channel(connection, confirms=True)
+            async with wire.connected(amqp_url, "relay redelivery", confirms=True) as channel:
                 while not stopping.is_set():
                     async with database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
                         sent = await send_due(db, channel)
@@ -52,7 +51,7 @@ async def run(database: Database, amqp_url: str, stopping: asyncio.Event) -> Non
             await pause.wait(stopping)
 
 
-async def send_due(db: Connection, channel: AbstractChannel) -> int:
+async def send_due(db: Connection, channel: Wire) -> int:
     """Send up to MOST rows, each confirmed, in one transaction; returns how many. Raises BrokerAway."""
     async with db.transaction():
         rows = await db.fetch(DUE, MOST)
@@ -67,10 +66,9 @@ async def send_due(db: Connection, channel: AbstractChannel) -> int:
     return len(sent)
 
 
-async def _send(channel: AbstractChannel, row: asyncpg.Record) -> bool:
-    about = broker.properties(headers_of(row), row["type"])
+async def _send(channel: Wire, row: asyncpg.Record) -> bool:
     try:
-        await broker.publish(channel, "", row["queue"], row["body"], about, PUBLISH_TIMEOUT)
+        await channel.publish("", row["queue"], row["body"], headers_of(row), row["type"], PUBLISH_TIMEOUT)
     except NotTaken as error:
         log.warning("event.not_sent_again", queue=row["queue"], event_id=row["event_id"], error=str(error))
         return False

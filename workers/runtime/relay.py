@@ -17,23 +17,21 @@ A relay that dies between publish and delete publishes again: the same id, the s
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import asyncpg
-import msgspec
 import structlog
-from aiormq.abc import AbstractChannel
 
-from quittance import broker
 from quittance.broker import BrokerAway, NotTaken
 from quittance.database import DATABASE_ERRORS, Connection
-from quittance.outbox import BUCKETS, STATUS_CHANGED
+from quittance.outbox import BUCKETS
 from workers.runtime import metrics, replies
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
 from workers.runtime.held import Held
+from workers.runtime.outlet import Outlet, Trouble, events_outlet
 from workers.runtime.replies import REPLIES
 
 log = structlog.get_logger(__name__)
@@ -66,17 +64,12 @@ PUBLISHED: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # After this many rows at once, the next claim waits a little: each costs a transaction, however few rows it brings.
 BUSY: Final = 5
-LINGER: Final = 0.01
+LINGER: Final = 0.002
 
 CLAIM_MOST: Final = 32  # buckets
 READ_MOST: Final = 25  # rows of each
-PUBLISH_TIMEOUT: Final = 5.0
 # Should a notification be missed (it is not stored), this is how long a change waits, in seconds.
 POLL: Final = 2.0
-CLOUD_EVENTS: Final = "application/cloudevents+json"
-
-Trouble = BrokerAway | NotTaken
-Send = Callable[[AbstractChannel, asyncpg.Record], Awaitable[Trouble | None]]
 
 
 class Relay:
@@ -102,25 +95,31 @@ class Relay:
         """Connect, publish what there is, wait for more; and connect again."""
         pause = Backoff()
         while not self._stopping.is_set():
+            self.busy_since = time.monotonic()
             try:
-                async with broker.connected(self._url, self.name) as connection:
-                    channel = await broker.open_channel(connection, confirms=True)
+                async with self._outlet() as outlet:
                     self.ready = True
-                    await self._publish_all(channel, pause)
+                    await self._publish_all(outlet, pause)
             except (BrokerAway, *DATABASE_ERRORS) as error:
+                self.busy_since = None
                 self._log.warning("outbox.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)
             finally:
                 self.ready = False
 
-    async def _publish_all(self, channel: AbstractChannel, pause: Backoff) -> None:
+    def _outlet(self) -> AbstractAsyncContextManager[Outlet]:
+        if self.destination == REPLIES:
+            return replies.outlet(self._url, self.name, self._held)
+        return events_outlet(self._url, self.name)
+
+    async def _publish_all(self, outlet: Outlet, pause: Backoff) -> None:
         while not self._stopping.is_set():
             # Before the claim: what is written after the claim's snapshot rings again.
             self._woken.clear()
             self.busy_since = time.monotonic()
             try:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
-                    published = await publish_claim(db, channel, self.destination, self._held)
+                    published = await publish_claim(db, outlet, self.destination)
             except NotTaken as error:
                 # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
                 self._log.warning("outbox.refused", error=str(error))
@@ -130,33 +129,31 @@ class Relay:
                 self.busy_since = None
             pause.reset()
             if published == 0:
-                await self._wait(channel)
+                await self._wait(outlet)
             elif published >= BUSY:
                 await asyncio.sleep(LINGER)
 
-    async def _wait(self, channel: AbstractChannel) -> None:
+    async def _wait(self, outlet: Outlet) -> None:
         try:
             async with asyncio.timeout(POLL):
                 await self._woken.wait()
         except TimeoutError:
-            if channel.is_closed:
-                raise BrokerAway("the channel was lost") from None
+            if outlet.lost:
+                raise BrokerAway(outlet.lost) from None
 
 
-async def publish_claim(db: Connection, channel: AbstractChannel, destination: str, held: Held | None = None) -> int:
+async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> int:
     """Claim, publish and delete once; returns how many rows were published.
 
     Raises NotTaken or BrokerAway where some were not, after deleting those that were; of the replies only where it is
     the broker that is lost: a queue that does not take them is `held`.
     """
-    held = held or Held()
-    send = partial(replies.publish, held=held) if destination == REPLIES else publish
     async with db.transaction():
         claimed = await db.fetch(CLAIM, destination, DESTINATIONS[destination], BUCKETS, CLAIM_MOST)
         if not claimed:
             return 0
-        rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST, held.now())
-        confirmed, trouble = await publish_in_waves(channel, rows, send)
+        rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST, outlet.passed_over())
+        confirmed, trouble = await publish_in_waves(outlet, rows)
         if confirmed:
             await db.execute(PUBLISHED, [row["id"] for row in confirmed])
     metrics.RELAYED.labels(destination).inc(len(confirmed))
@@ -164,13 +161,13 @@ async def publish_claim(db: Connection, channel: AbstractChannel, destination: s
         log.debug("outbox.relayed", destination=destination, event_id=row["event_id"], stream=row["stream"])
     if trouble is not None:
         metrics.REFUSED.labels(destination).inc()
-        if destination != REPLIES or channel.is_closed:
+        if destination != REPLIES or outlet.lost:
             raise trouble
     return len(confirmed)
 
 
 async def publish_in_waves(
-    channel: AbstractChannel, rows: Sequence[asyncpg.Record], send: Send
+    outlet: Outlet, rows: Sequence[asyncpg.Record]
 ) -> tuple[list[asyncpg.Record], Trouble | None]:
     """Publish rows (in order of id) so that each stream keeps its order; those confirmed, and the last trouble."""
     streams: dict[tuple[int, str], list[asyncpg.Record]] = {}
@@ -181,7 +178,7 @@ async def publish_in_waves(
     wave = list(streams.values())
     position = 0
     while wave:
-        answers = await asyncio.gather(*(send(channel, stream[position]) for stream in wave))
+        answers = await outlet.publish([stream[position] for stream in wave])
         going_on = []
         for stream, answer in zip(wave, answers, strict=True):
             if answer is not None:
@@ -194,35 +191,3 @@ async def publish_in_waves(
         wave = [] if isinstance(trouble, BrokerAway) else going_on
         position += 1
     return confirmed, trouble
-
-
-async def publish(channel: AbstractChannel, row: asyncpg.Record) -> Trouble | None:
-    """Publish one row; None once it is confirmed, else why it was not."""
-    headers: dict[str, Any] = msgspec.json.decode(row["headers"])
-    if row["type"] == STATUS_CHANGED:
-        about = broker.properties(headers | cloud_event_headers(row["body"]), row["type"], CLOUD_EVENTS)
-    else:
-        about = broker.properties(headers, row["type"])
-    try:
-        await broker.publish(channel, row["exchange"], row["routing_key"], row["body"], about, PUBLISH_TIMEOUT)
-    except (BrokerAway, NotTaken) as trouble:
-        return trouble
-    _measure(headers, row["exchange"] or row["routing_key"])
-    return None
-
-
-_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def cloud_event_headers(body: bytes) -> dict[str, str]:
-    """The text attributes of a CloudEvent in structured JSON, as `ce-…` headers."""
-    texts = {name: bytes(raw) for name, raw in _attributes.decode(body).items()}
-    return {f"ce-{name}": msgspec.json.decode(raw, type=str) for name, raw in texts.items() if raw.startswith(b'"')}
-
-
-def _measure(headers: dict[str, Any], to: str) -> None:
-    now = time.time()
-    if received := headers.get("received-at"):
-        metrics.ACCEPTED_LAG.labels(to).observe(max(0.0, now - float(received)))
-    if created := headers.get("created"):
-        metrics.CREATED_LAG.labels(to).observe(max(0.0, now - float(created)))

@@ -5,6 +5,9 @@ full, or not answer: then it is left alone for a while (workers/runtime/held.py)
 and those for other queues go on.
 """
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -31,6 +34,34 @@ class Addressed(msgspec.Struct, frozen=True):
 
 
 _addressed = msgspec.json.Decoder(Addressed)
+
+
+class RepliesOutlet:
+    """For answers, to queues of the CRM's."""
+
+    def __init__(self, channel: AbstractChannel, held: Held) -> None:
+        self._channel = channel
+        self._held = held
+
+    async def publish(self, rows: Sequence[asyncpg.Record]) -> Sequence[BrokerAway | NotTaken | None]:
+        """As Outlet says; an answer that nobody waits for any more is given up."""
+        return await asyncio.gather(*(publish(self._channel, row, self._held) for row in rows))
+
+    def passed_over(self) -> list[str]:
+        """The queues that are left alone for a while."""
+        return self._held.now()
+
+    @property
+    def lost(self) -> str:
+        """As Outlet says."""
+        return "the channel was lost" if self._channel.is_closed else ""
+
+
+@asynccontextmanager
+async def outlet(url: str, name: str, held: Held) -> AsyncIterator[RepliesOutlet]:
+    """One on a connection of its own, by aio-pika: answers are rare. Raises BrokerAway."""
+    async with broker.connected(url, name) as connection:
+        yield RepliesOutlet(await broker.open_channel(connection, confirms=True), held)
 
 
 async def publish(channel: AbstractChannel, row: asyncpg.Record, held: Held) -> BrokerAway | NotTaken | None:

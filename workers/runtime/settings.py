@@ -8,6 +8,9 @@ from quittance.settings import LogSettings, Reader
 
 # After the first, second, … failure of an event (seconds); after one more it is dead.
 RETRY_SCHEDULE: Final = (5.0, 30.0, 300.0, 1800.0, 7200.0, 21600.0)
+# Seconds. No step of a loop lasts that long: a statement is given 10 s, an answer of Postgres 15, an attempt on the outside
+# world 28 with its settling; a batch that fails is run again one by one, each a step of its own.
+STUCK_AFTER: Final = 120
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,12 @@ class WorkerSettings:
     metrics_port: int
     events_retention_days: int
     retry_schedule: tuple[float, ...]
+    stuck_after: float
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """DATABASE_URL, AMQP_URL, METRICS_HOST (127.0.0.1), METRICS_PORT (0: any free), EVENTS_RETENTION_DAYS (0: for
-        ever), RETRY_SCHEDULE, and those of the logs.
+        ever), RETRY_SCHEDULE, STUCK_AFTER (120 seconds), and those of the logs.
         """
         return cls(
             logs=LogSettings.read(reader),
@@ -35,6 +39,7 @@ class WorkerSettings:
             metrics_port=reader.number("METRICS_PORT", 0, 0, 65_535),
             events_retention_days=reader.number("EVENTS_RETENTION_DAYS", 0, 0, 36_500),
             retry_schedule=_schedule(reader),
+            stuck_after=reader.number("STUCK_AFTER", STUCK_AFTER, 1, 86_400),
         )
 
 

@@ -1,42 +1,25 @@
 """Deliveries from one queue: all that the consumer loop knows of AMQP.
 
-aiormq runs a task for each delivery, and cancels it when the connection is lost: in the middle of a transaction, if the
-work were done there. So the callback only lays the delivery down; the consumer's own task picks it up.
+A delivery is laid down as it comes off the socket; the consumer's own task picks it up. So a connection that is lost
+never ends a transaction in the middle.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
-from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
-from pamqp.commands import Basic
-
-from quittance import broker
-from quittance.broker import CALL_TIMEOUT, BrokerAway, calling
+from quittance import wire
+from quittance.broker import BrokerAway
+from quittance.wire import Delivery, Wire
 from workers.runtime import probes
 
 # On a busy queue (the last batch held BUSY or more) a batch waits for its neighbours, unless it is FULL already: small
 # transactions would take the processor from whoever brings more. A lone event is never held back.
-LINGER: Final = 0.015
+LINGER: Final = 0.003
 BUSY: Final = 5
 FULL: Final = 100
-
-
-class Delivery(NamedTuple):
-    """One handing-over of a message."""
-
-    tag: int
-    headers: Mapping[str, Any]
-    type: str | None
-    body: bytes
-    message_id: str
-    returned: int  # how often it came back unsettled (x-delivery-count)
-    routing_key: str = ""
-    properties: Basic.Properties | None = None  # only of a queue with a `longest`, to which others publish
-    size: int = 0  # of the body as it came, where it was cut
 
 
 class Subscription:
@@ -46,9 +29,7 @@ class Subscription:
     what others send cannot fill the memory. `in_order`: it stays the queue's consumer until its last batch is settled.
     """
 
-    def __init__(
-        self, channel: AbstractChannel, queue: str, *, longest: int | None = None, in_order: bool = False
-    ) -> None:
+    def __init__(self, channel: Wire, queue: str, *, longest: int | None = None, in_order: bool = False) -> None:
         self.prepare: Callable[[Sequence[Delivery]], Awaitable[list[Delivery]]] | None = None
         self._channel = channel
         self._queue = queue
@@ -57,23 +38,20 @@ class Subscription:
         self._tag: str | None = None
         self._arrived: deque[Delivery] = deque()
         self._wake = asyncio.Event()
-        self._lost = False
         self._stopped = False
+        # The broker may answer a cancel after what was asked later: one at a time.
+        self._ending = asyncio.Lock()
         self._busy = False
-        channel.closing.add_done_callback(self._on_closing)
-        channel.on_consumer_cancel_callbacks.add(self._on_closing)
+        channel.lost.add_done_callback(lambda _reason: self._wake.set())
 
     async def consume(self, prefetch: int) -> None:
         """Begin to take deliveries, at most `prefetch` of them unsettled; again to change that number. Not once stopped."""
         if self._stopped:
             return
-        async with _calling():
-            if self._tag is not None:
-                await self._channel.basic_cancel(self._tag)
-            await self._channel.basic_qos(prefetch_count=prefetch)
-            # The answer carries the tag, and may come after the first deliveries.
-            answer = await self._channel.basic_consume(self._queue, self._deliver)
-            self._tag = answer.consumer_tag
+        if self._tag is not None:
+            await self._channel.cancel(self._tag)
+        await self._channel.prefetch(prefetch)
+        self._tag = await self._channel.consume(self._queue, self._deliver)
 
     async def take(self, limit: int, within: float | None = None) -> list[Delivery]:
         """What has arrived, up to `limit`, in order; waits for the first one, and never for more unless busy.
@@ -99,23 +77,21 @@ class Subscription:
 
     async def ack(self, tag: int, *, multiple: bool) -> None:
         """Settle `tag`; with `multiple`, every lower tag too."""
-        self._check()
-        async with _calling():
-            await self._channel.basic_ack(tag, multiple=multiple, wait=False)
+        self._channel.ack(tag, multiple=multiple)
 
     async def stop(self) -> None:
         """Take no more: `take` answers at once, with nothing; what has arrived stays unsettled, for others."""
         self._stopped = True
         self._wake.set()
         # Cancelled, another process would begin with what comes next while this one settles what came before.
-        if self._tag is not None and not self._lost and not self._in_order:
-            async with _calling():
-                await self._channel.basic_cancel(self._tag)
+        if self._tag is not None and not self.lost and not self._in_order:
+            async with self._ending:
+                await self._channel.cancel(self._tag)
 
     async def flush(self) -> None:
         """Wait until the broker has read what was sent, acks included: it answers calls of a channel in order."""
-        async with _calling():
-            await self._channel.basic_qos(prefetch_count=1)
+        async with self._ending:
+            await self._channel.prefetch(1)
 
     @property
     def stopped(self) -> bool:
@@ -125,52 +101,20 @@ class Subscription:
     @property
     def lost(self) -> bool:
         """Whether the channel, or the broker's side of the consumer, is gone."""
-        return self._lost
+        return self._channel.lost.done()
 
     def _check(self) -> None:
-        if self._lost:
-            raise BrokerAway("the channel was lost")
+        if self._channel.lost.done():
+            raise BrokerAway(self._channel.lost.result())
 
-    async def _deliver(self, message: DeliveredMessage) -> None:
-        about = message.header.properties
-        headers: Mapping[str, Any] = about.headers or {}
-        if probes.PROBE in headers and not message.body:
-            await probes.answer(self._channel, self._queue, message)
+    def _deliver(self, delivery: Delivery) -> None:
+        if probes.PROBE in delivery.headers and not delivery.body:
+            probes.answer(self._channel, self._queue, delivery)
             return
-        self._arrived.append(
-            Delivery(
-                message.delivery_tag or 0,
-                headers,
-                about.message_type,
-                message.body if self._longest is None else message.body[: self._longest],
-                about.message_id or "",
-                returned(headers),
-                message.routing_key or "",
-                None if self._longest is None else about,
-                len(message.body),
-            )
-        )
+        if self._longest is not None:
+            delivery = delivery._replace(body=delivery.body[: self._longest])
+        self._arrived.append(delivery)
         self._wake.set()
-
-    def _on_closing(self, _reason: object) -> None:
-        self._lost = True
-        self._wake.set()
-
-
-def returned(headers: Mapping[str, Any]) -> int:
-    """How often a quorum queue has had the message back; 0 where it does not say."""
-    count = headers.get("x-delivery-count", 0)
-    return count if isinstance(count, int) else 0
-
-
-@asynccontextmanager
-async def _calling() -> AsyncIterator[None]:
-    """As broker.calling; a queue that is gone, and a channel that the broker closed, are no reason to give up either."""
-    try:
-        async with calling(CALL_TIMEOUT):
-            yield
-    except (ChannelNotFoundEntity, ChannelPreconditionFailed) as error:
-        raise BrokerAway(f"{type(error).__name__}: {error}") from error
 
 
 @asynccontextmanager
@@ -186,8 +130,7 @@ async def subscribed(  # noqa: PLR0917
 
     Apart from what publishes: a broker that blocks publishers (an alarm) goes on feeding consumers.
     """
-    async with broker.connected(url, name) as connection:
-        channel = await broker.open_channel(connection, confirms=False)
+    async with wire.connected(url, name, confirms=False) as channel:
         subscription = Subscription(channel, queue, longest=longest, in_order=in_order)
         stopper = asyncio.create_task(_stop(subscription, stopping))
         try:

@@ -5,8 +5,8 @@ from hashlib import sha256
 
 from quittance.errors import Rejected
 from quittance.event import OWN_ACCOUNT, Cause, Event, from_message
+from quittance.wire import Delivery
 from workers.runtime import failures
-from workers.runtime.subscription import Delivery
 
 
 def event_in(delivery: Delivery) -> Event:

@@ -1,0 +1,87 @@
+"""Stripe's side: a steady stream of complete lives, each event sent until it is answered 200, and then once more."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+
+import aiohttp
+
+from bench.bodies import DIGITS, KINDS, templates
+from dev.settled import Sent
+from dev.stripe_events import sign
+
+LANES = 24  # lives that are told at a time
+PAUSE = 0.1  # seconds before an event is sent again; Stripe waits longer
+TIMEOUT = aiohttp.ClientTimeout(total=10)
+
+
+class Stream:
+    """Lives of one run, whose quotes all end `paid`. `accepted` has every event that was answered 200."""
+
+    def __init__(self, url: str, secret: str, run: str, rate: float) -> None:
+        self.url = url
+        self.rate = rate  # events a second; may be changed while it runs
+        self.accepted: dict[str, Sent] = {}
+        self.quotes: list[str] = []  # whose lives were told to their end
+        self.answers: list[tuple[float, int]] = []  # monotonic time, status; 0 for none
+        self._secret = secret
+        self._run = run
+        self._templates = templates(run)
+        self._ending = False
+        self._next = 0.0
+
+    async def run(self) -> None:
+        """Tell lives until `end` is called; those that have begun are told to their end."""
+        numbers = itertools.count()
+        self._next = time.monotonic()
+        connector = aiohttp.TCPConnector(limit=LANES)
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False, connector=connector) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(LANES):
+                group.create_task(self._lane(session, numbers))
+
+    def end(self) -> None:
+        """Begin no more lives."""
+        self._ending = True
+
+    async def _lane(self, session: aiohttp.ClientSession, numbers: Iterator[int]) -> None:
+        while not self._ending:
+            number = next(numbers)
+            kind, digits = number % len(KINDS), f"{number:0{DIGITS}}"
+            for each in self._templates[kind]:
+                await self._turn()
+                event = Sent(each.id_prefix + digits, each.type)
+                await self._send(session, event, each.copy(digits.encode()))
+            self.quotes.append(f"Q-{self._run}-{KINDS[kind]}-{digits}")
+
+    async def _turn(self) -> None:
+        """Wait until this stream's next event is due; what a fault held back is not made up for at once."""
+        now = time.monotonic()
+        self._next = max(self._next + 1 / self.rate, now - 0.5)
+        await asyncio.sleep(self._next - now)
+
+    async def _send(self, session: aiohttp.ClientSession, event: Sent, body: bytes) -> None:
+        while await self._post(session, body) != 200:  # noqa: ASYNC110 - it is not a state that is waited for
+            await asyncio.sleep(PAUSE)
+        self.accepted[event.event_id] = event
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> int:
+        headers = {"Stripe-Signature": sign(body, self._secret, time.time()), "Content-Type": "application/json"}
+        try:
+            async with session.post(self.url, data=body, headers=headers) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            status = 0
+        self.answers.append((time.monotonic(), status))
+        return status
+
+    def first_answer(self, since: float) -> float | None:
+        """Seconds from `since` (monotonic) to the first 200 after it."""
+        return next((at - since for at, status in self.answers if at >= since and status == 200), None)
+
+    def unexpected(self) -> set[int]:
+        """Statuses that an honest sender should never see."""
+        return {status for _, status in self.answers} - {0, 200, 503}

@@ -1,0 +1,132 @@
+"""The system under fire: every worker, the relay and ingest as a process of its own, against private servers."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from dev import servers, system
+from dev.mailbox import Mailbox, mailbox
+from dev.places import free_ports
+from dev.servers import Servers
+from fire.crm import Crm, crm
+from fire.stream import Stream
+
+SECRET: Final = "whsec_under_fire"
+WORKERS: Final = ("archive", "checkouts", "customers", "documents", "quotes", "notifications")
+INGEST: Final = "ingest"
+RELAY: Final = "relay"
+EVERY: Final = (INGEST, *WORKERS, RELAY)
+# A queue whose node is killed sooner after its declaration can come back unusable.
+TOPOLOGY_SETTLES: Final = 3.0
+DEATH: Final = 45.0  # seconds that a process is given to come to the point at which it dies
+
+
+class DidNotDie(Exception):
+    """A process that was to be killed at a named point never came there."""
+
+
+@dataclass
+class System:
+    """Everything that a fault can get hold of."""
+
+    servers: Servers
+    mails: Mailbox
+    crm: Crm
+    stream: Stream
+    children: system.System
+    environment: dict[str, str]
+
+    def pid(self, name: str) -> int:
+        """Of a process of ours."""
+        return self._child(name).process.pid
+
+    def _child(self, name: str) -> system.Child:
+        return next(child for child in self.children.children if child.name == name)
+
+    def start(self, name: str, *under: str) -> None:
+        """Start a process; `under`: the module that runs it, and its arguments."""
+        program = [INGEST] if name == INGEST else ["workers", name]
+        port = "INGEST_PORT" if name == INGEST else "METRICS_PORT"
+        self.children.start(name, [*under, *program], port, self.environment)
+
+    async def end(self, name: str, number: signal.Signals) -> None:
+        """Send a process the signal that ends it, and wait until it has."""
+        child = self._child(name)
+        child.process.send_signal(number)
+        await asyncio.to_thread(child.process.wait, 30)
+        self.children.children.remove(child)
+
+    async def restart(self, name: str, number: signal.Signals) -> None:
+        """End a process by a signal, and start it again."""
+        await self.end(name, number)
+        self.start(name)
+        await self.children.ready()
+
+    async def killed_at(self, name: str, point: str, nth: int) -> None:
+        """Let a process die by its own hand at a named point (fire/kills.py), and start it again."""
+        await self.end(name, signal.SIGTERM)
+        self.start(name, "fire.kills", "--at", point, "--nth", str(nth))
+        child = self._child(name)
+        deadline = time.monotonic() + DEATH
+        while child.process.poll() is None:
+            if time.monotonic() > deadline:
+                raise DidNotDie(f"{name} did not come to {point} within {DEATH:.0f} s")
+            await asyncio.sleep(0.02)
+        if child.process.returncode != -signal.SIGKILL:
+            raise DidNotDie(f"{name} ended with {child.process.returncode}:\n{child.tail()}")
+        self.children.children.remove(child)
+        self.start(name)
+        await self.children.ready()
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """A process of ours that is there, and does nothing."""
+        os.kill(self.pid(name), signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid(name), signal.SIGCONT)
+
+    async def database(self) -> asyncpg.Connection:
+        """A connection for looking. Raises asyncpg's errors, OSError."""
+        return await asyncpg.connect(self.servers.database_url, timeout=5, command_timeout=20)
+
+
+@asynccontextmanager
+async def running(given: Servers, children: system.System, rate: float) -> AsyncIterator[System]:
+    """The system, ready; its stream has not begun."""
+    system.initialise(given.database_url, given.amqp_url, children.logs)
+    await asyncio.sleep(TOPOLOGY_SETTLES)
+    port = str(free_ports(1)[0])
+    async with mailbox() as mails, crm(given.amqp_url) as listener:
+        environment = {
+            "AMQP_URL": given.amqp_url,
+            "DATABASE_URL": given.database_url,
+            "INGEST_HOST": "127.0.0.1",
+            "INGEST_PORT": port,
+            "LOG_LEVEL": "info",
+            "MAIL_FROM": "quittance@example.com",
+            "MAIL_TO": "seller@example.com",
+            "SMTP_URL": mails.url,
+            "STRIPE_WEBHOOK_SECRETS": SECRET,
+        }
+        url = f"http://127.0.0.1:{port}/webhooks/stripe"
+        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment)
+        for name in EVERY:
+            one.start(name)
+        await children.ready()
+        yield one
+
+
+@contextmanager
+def private() -> Iterator[tuple[Servers, system.System]]:
+    """Servers and a place for processes; all of it ends with the block."""
+    with servers.running("fire") as given, system.system("fire") as children:
+        yield given, children

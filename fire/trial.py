@@ -1,0 +1,108 @@
+"""One row, tried once: a stream, a fault in the middle of it, and then every promise looked at until it holds."""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from fire import checker
+from fire.row import Row
+from fire.stream import Stream
+from fire.system import SECRET, System
+
+RUN_UP: Final = 60  # events before the fault
+RUN_OUT: Final = 60  # after it
+LOOK_EVERY: Final = 0.3
+# Beyond the bound the row has failed; it is waited for nevertheless, to tell late from never.
+PATIENCE: Final = 60.0
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """What a trial came to. Times in seconds from the fault's end; None: not within PATIENCE."""
+
+    row: str
+    claim: str
+    bound: float
+    accepted: int
+    lives: int
+    refused: int  # answered 503, or not at all; sent again
+    first_answer: float | None
+    recovered: float | None
+    broken: str  # the promises that did not hold; empty: all did
+
+    @property
+    def good(self) -> bool:
+        """Whether everything was kept, in time."""
+        return not self.broken and self.recovered is not None and self.recovered <= self.bound
+
+
+async def tried(row: Row, system: System, run: str, rate: float) -> Verdict:
+    """Try one row. Raises what the injection raises."""
+    stream = system.stream = Stream(system.stream.url, SECRET, run, rate)
+    system.mails.mails.clear()
+    telling = asyncio.create_task(stream.run())
+    try:
+        await _reached(stream, RUN_UP)
+        await row.inject(system)
+        over = time.monotonic()
+        await _reached(stream, len(stream.accepted) + RUN_OUT)
+        stream.end()
+        await telling
+    finally:
+        telling.cancel()
+    broken = await _until_right(row, system, over)
+    recovered = None if broken else time.monotonic() - over
+    if unexpected := stream.unexpected():
+        broken = f"answered {', '.join(map(str, sorted(unexpected)))}; {broken}"
+    return Verdict(
+        row=row.name,
+        claim=row.claim,
+        bound=row.bound + stream_took(stream, over),
+        accepted=len(stream.accepted),
+        lives=len(stream.quotes),
+        refused=sum(status != 200 for _, status in stream.answers),
+        first_answer=stream.first_answer(over),
+        recovered=recovered,
+        broken=broken,
+    )
+
+
+def stream_took(stream: Stream, over: float) -> float:
+    """Seconds that the stream itself went on after the fault: nothing can be done before it is sent."""
+    return max(0.0, stream.answers[-1][0] - over)
+
+
+async def _reached(stream: Stream, accepted: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(stream.accepted) < accepted:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(stream.accepted)} events accepted, and no more for too long")
+        await asyncio.sleep(0.05)
+
+
+async def _until_right(row: Row, system: System, over: float) -> str:
+    """Look until every promise holds; what does not, when patience ends."""
+    deadline = over + row.bound + PATIENCE
+    broken = "the database was never to be had"
+    while time.monotonic() < deadline:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            broken = await _looked_at(row, system)
+            if not broken:
+                return ""
+        await asyncio.sleep(LOOK_EVERY)
+    return broken
+
+
+async def _looked_at(row: Row, system: System) -> str:
+    db = await system.database()
+    try:
+        stream = system.stream
+        found = await checker.faults(
+            db, stream.accepted, stream.quotes, system.crm, system.mails.mails, repeats=row.repeats_mail
+        )
+    finally:
+        await db.close()
+    return checker.told(found)
