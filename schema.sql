@@ -1,7 +1,8 @@
 -- Quittance: every table, constraint and index. Declarations only; `quittance init` applies this file, and may do so
 -- again at any time. Every key begins with (account, livemode): test and live never meet, nor do two accounts (S1).
 --
--- Partitions are made by `quittance init` and, ahead of time, by the relay (quittance/partitions.py). Postgres has no
+-- Partitions are made by `quittance init` and, ahead of time, by the relay (quittance/partitions.py, and the functions below
+-- that change them in its stead). Who may do what with which table stands at the end. Postgres has no
 -- unique key across partitions, so each partitioned table that must refuse a duplicate is partitioned by the event's
 -- own `created`, which is the same however often the event comes (0, that is 1970, where absent or absurd).
 
@@ -558,3 +559,87 @@ COMMENT ON TABLE quote_coupons IS
     'The coupon of each revision with a discount (R15), noted before it is made at Stripe; never edited, archived when the '
     'revision is recalled or expires.';
 CREATE INDEX IF NOT EXISTS quote_coupons_archiving ON quote_coupons (due_at) WHERE state = 'archiving';
+
+-- What needs more rights than a process has ----------------------------------------------------------------------------
+--
+-- These functions run with the rights of their owner, which is the tables' owner, and are made so below (SECURITY DEFINER,
+-- a search_path of their own). What a caller may choose is bounded here, not by the caller.
+
+CREATE OR REPLACE FUNCTION partition_column(partitioned text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    CASE partitioned
+        WHEN 'events', 'inbox' THEN RETURN 'created';
+        WHEN 'waiting_facts', 'waiting_documents' THEN RETURN 'waiting_since';
+        ELSE RAISE invalid_parameter_value USING MESSAGE = format('%s is not partitioned by us', partitioned);
+    END CASE;
+END $$;
+
+CREATE OR REPLACE FUNCTION partition_end(partitioned text, starts timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    unit CONSTANT text := CASE partitioned WHEN 'events' THEN 'month' ELSE 'week' END;
+BEGIN
+    IF starts <> date_trunc(unit, starts, 'UTC') THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('no %s begins at %s', unit, starts);
+    END IF;
+    RETURN ((starts AT TIME ZONE 'UTC') + ('1 ' || unit)::interval) AT TIME ZONE 'UTC';
+END $$;
+
+CREATE OR REPLACE FUNCTION partition_name(partitioned text, starts timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT partitioned || to_char(starts AT TIME ZONE 'UTC', '_YYYYMMDD')
+$$;
+
+-- First made apart and attached then: PARTITION OF would lock the whole table, ATTACH locks DEFAULT alone. DEFAULT is
+-- locked before its rows are moved, or a row that comes in between would make the ATTACH fail.
+CREATE OR REPLACE FUNCTION make_partition(partitioned text, starts timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    by_column CONSTANT text := partition_column(partitioned);
+    ends CONSTANT timestamptz := partition_end(partitioned, starts);
+    named CONSTANT text := partition_name(partitioned, starts);
+BEGIN
+    IF ends < now() - interval '100 days' OR starts > now() + interval '100 days' THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%s is not of these months', named);
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', named, partitioned);
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', partitioned || '_default');
+    EXECUTE format(
+        'WITH moved AS (DELETE FROM %I WHERE %I >= $1 AND %I < $2 RETURNING *) INSERT INTO %I SELECT * FROM moved',
+        partitioned || '_default', by_column, by_column, named
+    ) USING starts, ends;
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', partitioned, named, starts, ends);
+END $$;
+COMMENT ON FUNCTION make_partition IS 'Makes the week''s, of events the month''s, that begins then; rows of it move there from DEFAULT.';
+
+-- Stripe resends for 30 days, and what waits for its quote is looked up in the archive after 39: nothing younger goes,
+-- whoever asks.
+CREATE OR REPLACE FUNCTION drop_partition(partitioned text, starts timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM partition_column(partitioned);
+    IF partition_end(partitioned, starts) > now() - interval '40 days' THEN
+        RAISE invalid_parameter_value
+            USING MESSAGE = format('%s has rows that are younger than 40 days', partition_name(partitioned, starts));
+    END IF;
+    EXECUTE format('DROP TABLE %I', partition_name(partitioned, starts));
+END $$;
+COMMENT ON FUNCTION drop_partition IS 'Drops the one that begins then, once all of it is 40 days old.';
+
+-- What lies in DEFAULT, having no time of its own or one long past, is old when it has been here for long.
+CREATE OR REPLACE FUNCTION empty_default_partition(partitioned text, oldest timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    by_column CONSTANT text := partition_column(partitioned);
+    arrived CONSTANT text := CASE partitioned WHEN 'events' THEN 'received_at' WHEN 'inbox' THEN 'handled_at' ELSE by_column END;
+BEGIN
+    EXECUTE format('DELETE FROM %I WHERE %I < $1 AND %I < $1', partitioned || '_default', by_column, arrived)
+    USING least(oldest, now() - interval '40 days');
+END $$;
+COMMENT ON FUNCTION empty_default_partition IS 'Deletes from DEFAULT what is older, and has been here for longer; 40 days at least.';
+
+-- Who has a token's hash is told whose it is; nobody but the owner can read the hashes that there are.
+CREATE OR REPLACE FUNCTION tokens_with(hashes bytea[])
+RETURNS TABLE (id bigint, token_hash bytea, account text, livemode boolean, permissions text[], revoked boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT known.id, known.token_hash, known.account, known.livemode, known.permissions, known.revoked_at IS NOT NULL
+    FROM api_tokens AS known WHERE known.token_hash = ANY (hashes)
+$$;
+COMMENT ON FUNCTION tokens_with IS 'The tokens with these hashes (SHA-256).';

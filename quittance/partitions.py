@@ -1,8 +1,8 @@
 """Partitions by time: made ahead, filled from DEFAULT when they come late, dropped when all of it is old enough.
 
 inbox, waiting_facts and waiting_documents go by week and are kept for 40 days, longer than Stripe resends (30). events
-go by month and are kept for EVENTS_RETENTION_DAYS (0, the default: for ever). What has no sane time of its own lies in
-1970, that is in DEFAULT, and is deleted when it has been here for that long.
+go by month and are kept for EVENTS_RETENTION_DAYS (0, the default: for ever), but never for less than those 40 days. What
+has no sane time of its own lies in 1970, that is in DEFAULT, and is deleted when it has been here for that long.
 """
 
 import re
@@ -19,7 +19,7 @@ from quittance.database import close, connect
 log = structlog.get_logger(__name__)
 
 # "FOR VALUES FROM ('2026-11-16 00:00:00+00') TO ('2026-11-23 00:00:00+00')", as our sessions (UTC) print it.
-END: Final = re.compile(r"TO \('([^']+)'\)")
+RANGE: Final = re.compile(r"FROM \('([^']+)'\) TO \('([^']+)'\)")
 
 KEPT_DAYS: Final = 40
 # Made ahead: a process that is down for a month still finds a place for what comes meanwhile (else DEFAULT has one).
@@ -37,20 +37,10 @@ WHERE parent.relname = $1 AND parent.relnamespace = current_schema()::regnamespa
 """
 ONE_AT_A_TIME: Final = "SELECT pg_try_advisory_xact_lock(7201, 2)"
 
-# Names cannot be parameters; these are put together from the constants below and from dates, never from input.
-#
-# First made apart and attached then: PARTITION OF would lock the whole table, ATTACH locks DEFAULT alone. DEFAULT is
-# locked before its rows are moved, or a row that comes in between would make the ATTACH fail.
-MAKE: Final = """
-CREATE TABLE {name} (LIKE {table} INCLUDING ALL);
-LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE;
-WITH moved AS (DELETE FROM {table}_default WHERE {column} >= '{start}' AND {column} < '{end}' RETURNING *)
-INSERT INTO {name} SELECT * FROM moved;
-ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}');
-"""
-DROP: Final = "DROP TABLE {name}"
-# What lies in DEFAULT, having no time of its own or one long past, is old when it has been here for long.
-EMPTY: Final = "DELETE FROM {table}_default WHERE {column} < '{oldest}' AND {arrived} < '{oldest}'"
+# Functions of schema.sql: only the tables' owner can attach and drop, and the relay is not the owner.
+MAKE: Final = "SELECT make_partition($1::text, $2::timestamptz)"
+DROP: Final = "SELECT drop_partition($1::text, $2::timestamptz)"
+EMPTY: Final = "SELECT empty_default_partition($1::text, $2::timestamptz)"
 # Moving what lay in DEFAULT may take long; waiting for a lock may not, because everybody else then waits behind us.
 LIMITS: Final = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '2s'"
 LONG: Final = 600.0
@@ -58,19 +48,17 @@ LONG: Final = 600.0
 
 @dataclass(frozen=True)
 class Partitioned:
-    """A table partitioned by the range of `column`; `arrived` says when a row came, whatever `column` holds."""
+    """A table partitioned by the range of a time (schema.sql, partition_column, says by which column)."""
 
     table: str
-    column: str
-    arrived: str
     monthly: bool
 
 
 TABLES: Final = (
-    Partitioned("events", "created", "received_at", monthly=True),
-    Partitioned("inbox", "created", "handled_at", monthly=False),
-    Partitioned("waiting_facts", "waiting_since", "waiting_since", monthly=False),
-    Partitioned("waiting_documents", "waiting_since", "waiting_since", monthly=False),
+    Partitioned("events", monthly=True),
+    Partitioned("inbox", monthly=False),
+    Partitioned("waiting_facts", monthly=False),
+    Partitioned("waiting_documents", monthly=False),
 )
 
 
@@ -116,7 +104,7 @@ async def maintain(url: str, events_retention_days: int = 0) -> None:
         now: datetime = await db.fetchval("SELECT now()")
         for partitioned in TABLES:
             kept = events_retention_days if partitioned.table == "events" else KEPT_DAYS
-            oldest = now - timedelta(days=kept) if kept else None
+            oldest = now - timedelta(days=max(kept, KEPT_DAYS)) if kept else None
             try:
                 await _maintain(db, partitioned, now, oldest)
             except asyncpg.LockNotAvailableError:
@@ -132,15 +120,13 @@ async def _maintain(db: asyncpg.Connection, partitioned: Partitioned, now: datet
             await _change(db, partitioned, period)
     if oldest is None:
         return
-    for name, end in await _existing(db, partitioned.table):
-        if end <= oldest:
-            await _drop(db, partitioned.table, name)
-    statement = EMPTY.format(
-        table=partitioned.table, column=partitioned.column, arrived=partitioned.arrived, oldest=oldest.isoformat()
-    )
+    for name, period in await _existing(db, partitioned.table):
+        # One that somebody made by hand, under a name of his own, is his to drop.
+        if period.end <= oldest and name == period.name(partitioned.table):
+            await _drop(db, partitioned.table, name, period)
     async with db.transaction():
         await db.execute(LIMITS)
-        await db.execute(statement, timeout=LONG)
+        await db.execute(EMPTY, partitioned.table, oldest, timeout=LONG)
 
 
 async def _change(db: asyncpg.Connection, partitioned: Partitioned, period: Period) -> None:
@@ -149,27 +135,24 @@ async def _change(db: asyncpg.Connection, partitioned: Partitioned, period: Peri
         if not await db.fetchval(ONE_AT_A_TIME) or name in dict(await _existing(db, partitioned.table)):
             return
         await db.execute(LIMITS)
-        statement = MAKE.format(
-            name=name,
-            table=partitioned.table,
-            column=partitioned.column,
-            start=period.start.isoformat(),
-            end=period.end.isoformat(),
-        )
-        await db.execute(statement, timeout=LONG)
+        await db.execute(MAKE, partitioned.table, period.start, timeout=LONG)
     log.info("partition.made", partition=name)
 
 
-async def _drop(db: asyncpg.Connection, table: str, name: str) -> None:
+async def _drop(db: asyncpg.Connection, table: str, name: str, period: Period) -> None:
     async with db.transaction():
         if not await db.fetchval(ONE_AT_A_TIME) or name not in dict(await _existing(db, table)):
             return
         await db.execute(LIMITS)
-        await db.execute(DROP.format(name=name), timeout=LONG)
+        await db.execute(DROP, table, period.start, timeout=LONG)
     log.info("partition.dropped", partition=name)
 
 
-async def _existing(db: asyncpg.Connection, table: str) -> list[tuple[str, datetime]]:
-    """Each partition but DEFAULT, with the end of its range."""
+async def _existing(db: asyncpg.Connection, table: str) -> list[tuple[str, Period]]:
+    """Each partition but DEFAULT, with its range."""
     rows = await db.fetch(EXISTING, table)
-    return [(row["name"], datetime.fromisoformat(match[1])) for row in rows if (match := END.search(row["bounds"]))]
+    return [
+        (row["name"], Period(datetime.fromisoformat(match[1]), datetime.fromisoformat(match[2])))
+        for row in rows
+        if (match := RANGE.search(row["bounds"]))
+    ]

@@ -17,7 +17,7 @@ from web.problems import Problem, problem_of
 from web.security import client_address
 
 FIND: Final = """
-SELECT id, token_hash, account, livemode, permissions FROM api_tokens WHERE token_hash = $1 AND revoked_at IS NULL
+SELECT id, token_hash, account, livemode, permissions FROM tokens_with(ARRAY[$1::bytea]) WHERE NOT revoked
 """
 
 CALLS_PER_SECOND: Final = 50.0

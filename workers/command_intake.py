@@ -34,8 +34,8 @@ NOBODY: Final = ""  # no token's account
 BATCH: Final = 50
 
 TOKENS: Final = """
-SELECT id, token_hash, account, livemode, 'publish' = ANY(permissions) AND revoked_at IS NULL AS good
-FROM api_tokens WHERE token_hash = ANY($1::bytea[])
+SELECT id, token_hash, account, livemode, 'publish' = ANY(permissions) AND NOT revoked AS good
+FROM tokens_with($1::bytea[])
 """
 HANDLED: Final = """
 SELECT account, livemode, event_id FROM inbox

@@ -14,7 +14,10 @@ from fire.trial import Verdict, tried
 RATE = 60.0
 SHORT = [row for row in ROWS if row.short]
 
-pytestmark = pytest.mark.skipif(uses_given_servers(), reason="given servers are not killed")
+pytestmark = [
+    pytest.mark.skipif(uses_given_servers(), reason="given servers are not killed"),
+    pytest.mark.timeout(420),  # five rows on one system, one after the other
+]
 
 
 async def try_all(rows: list[Row]) -> list[Verdict]:
