@@ -13,6 +13,7 @@ from dev.stripe_events import sign
 
 LANES = 24  # lives that are told at a time
 PAUSE = 0.1  # seconds before an event is sent again; Stripe waits longer
+PATIENCE = 120.0  # seconds
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
@@ -46,6 +47,14 @@ class Stream:
     def end(self) -> None:
         """Begin no more lives."""
         self._ending = True
+
+    async def reached(self, accepted: int) -> None:
+        """Wait until so many events have been accepted. Raises TimeoutError where no more are for too long."""
+        deadline = time.monotonic() + PATIENCE
+        while len(self.accepted) < accepted:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(self.accepted)} events accepted, and no more for too long")
+            await asyncio.sleep(PAUSE)
 
     async def _lane(self, session: aiohttp.ClientSession, numbers: Iterator[int]) -> None:
         while not self._ending:

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +42,7 @@ class System:
     stream: Stream
     children: system.System
     environment: dict[str, str]
+    wires: AsyncExitStack  # the proxies that faults have put in between; they stay until all of it ends
 
     def pid(self, name: str) -> int:
         """Of a process of ours."""
@@ -50,11 +51,11 @@ class System:
     def _child(self, name: str) -> system.Child:
         return next(child for child in self.children.children if child.name == name)
 
-    def start(self, name: str, *under: str) -> None:
-        """Start a process; `under`: the module that runs it, and its arguments."""
+    def start(self, name: str, *under: str, **instead: str) -> None:
+        """Start a process; `under`: the module that runs it, and its arguments; `instead`: what its environment has else."""
         program = [INGEST] if name == INGEST else ["workers", name]
         port = "INGEST_PORT" if name == INGEST else "METRICS_PORT"
-        self.children.start(name, [*under, *program], port, self.environment)
+        self.children.start(name, [*under, *program], port, self.environment | instead)
 
     async def end(self, name: str, number: signal.Signals) -> None:
         """Send a process the signal that ends it, and wait until it has."""
@@ -63,10 +64,10 @@ class System:
         await asyncio.to_thread(child.process.wait, 30)
         self.children.children.remove(child)
 
-    async def restart(self, name: str, number: signal.Signals) -> None:
-        """End a process by a signal, and start it again."""
+    async def restart(self, name: str, number: signal.Signals, **instead: str) -> None:
+        """End a process by a signal, and start it again; `instead` as in `start`."""
         await self.end(name, number)
-        self.start(name)
+        self.start(name, **instead)
         await self.children.ready()
 
     async def killed_at(self, name: str, point: str, nth: int) -> None:
@@ -105,7 +106,7 @@ async def running(given: Servers, children: system.System, rate: float) -> Async
     system.initialise(given.database_url, given.amqp_url, children.logs)
     await asyncio.sleep(TOPOLOGY_SETTLES)
     port = str(free_ports(1)[0])
-    async with mailbox() as mails, crm(given.amqp_url) as listener:
+    async with mailbox() as mails, crm(given.amqp_url) as listener, AsyncExitStack() as wires:
         environment = {
             "AMQP_URL": given.amqp_url,
             "DATABASE_URL": given.database_url,
@@ -118,7 +119,7 @@ async def running(given: Servers, children: system.System, rate: float) -> Async
             "STRIPE_WEBHOOK_SECRETS": SECRET,
         }
         url = f"http://127.0.0.1:{port}/webhooks/stripe"
-        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment)
+        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment, wires)
         for name in EVERY:
             one.start(name)
         await children.ready()
