@@ -48,6 +48,12 @@ class Stream:
         """Begin no more lives."""
         self._ending = True
 
+    async def post(self, body: bytes) -> None:
+        """Send one event that is not of the stream, until it is answered 200."""
+        async with aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False) as session:
+            while await self._post(session, body) != 200:  # noqa: ASYNC110 - as in _send
+                await asyncio.sleep(PAUSE)
+
     async def reached(self, accepted: int) -> None:
         """Wait until so many events have been accepted. Raises TimeoutError where no more are for too long."""
         deadline = time.monotonic() + PATIENCE

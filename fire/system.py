@@ -28,6 +28,10 @@ TOPOLOGY_SETTLES: Final = 3.0
 DEATH: Final = 45.0  # seconds that a process is given to come to the point at which it dies
 
 
+PARKED_WITHIN: Final = 240.0  # seconds: the broker's limit of deliveries, once over, each with a start of the process
+DEAD: Final = "SELECT queue, event_id, reason FROM failed_deliveries WHERE state = 'dead'"
+
+
 class DidNotDie(Exception):
     """A process that was to be killed at a named point never came there."""
 
@@ -42,6 +46,7 @@ class System:
     stream: Stream
     children: system.System
     environment: dict[str, str]
+    poison: set[str]  # what has to be parked: "queue event (reason)"
     wires: AsyncExitStack  # the proxies that faults have put in between; they stay until all of it ends
 
     def pid(self, name: str) -> int:
@@ -86,6 +91,30 @@ class System:
         self.start(name)
         await self.children.ready()
 
+    async def dying_of(self, name: str, event_id: str, parked: str) -> int:
+        """Let a process die of an event each time that it handles it, as often as it is started; how often that was.
+
+        Returns when `parked` ("queue event (reason)") is there, with the process as it should be.
+        """
+        await self.end(name, signal.SIGTERM)
+        deaths, deadline = 0, time.monotonic() + PARKED_WITHIN
+        db = await self.database()
+        try:
+            while parked not in [f"{row[0]} {row[1]} ({row[2]})" for row in await db.fetch(DEAD)]:
+                if time.monotonic() > deadline:
+                    raise DidNotDie(f"{name} died {deaths} times, and {parked} is not there")
+                if all(child.name != name for child in self.children.children):
+                    self.start(name, "fire.kills", "--on", event_id)
+                child = self._child(name)
+                if child.process.poll() is not None:
+                    deaths += 1
+                    self.children.children.remove(child)
+                await asyncio.sleep(0.1)
+        finally:
+            await db.close()
+        await self.restart(name, signal.SIGTERM)
+        return deaths
+
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
         """A process of ours that is there, and does nothing."""
@@ -119,7 +148,7 @@ async def running(given: Servers, children: system.System, rate: float) -> Async
             "STRIPE_WEBHOOK_SECRETS": SECRET,
         }
         url = f"http://127.0.0.1:{port}/webhooks/stripe"
-        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment, wires)
+        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment, set(), wires)
         for name in EVERY:
             one.start(name)
         await children.ready()

@@ -93,7 +93,13 @@ async def _looked_at(row: Row, system: System) -> str:
     try:
         stream = system.stream
         found = await checker.faults(
-            db, stream.accepted, stream.quotes, system.crm, system.mails.mails, repeats=row.repeats_mail
+            db,
+            stream.accepted,
+            stream.quotes,
+            system.crm,
+            system.mails.mails,
+            repeats=row.repeats_mail,
+            poison=system.poison,
         )
     finally:
         await db.close()
