@@ -25,6 +25,13 @@ COMMENT ON TABLE events IS 'Every accepted event of any type, as Stripe sent it.
 COMMENT ON COLUMN events.body IS 'The bytes as received: Postgres refuses some valid JSON in text and jsonb.';
 COMMENT ON COLUMN events.ids IS 'Every Stripe id and quote id in the body, to find an event by.';
 CREATE TABLE IF NOT EXISTS events_default PARTITION OF events DEFAULT;
+-- A third of the time that pglz takes, where this Postgres was built with it. New partitions take it from the table.
+DO $$
+BEGIN
+    ALTER TABLE events ALTER COLUMN body SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;
+END $$;
 CREATE INDEX IF NOT EXISTS events_event_id ON events (event_id);
 CREATE INDEX IF NOT EXISTS events_type_created ON events (type, created);
 CREATE INDEX IF NOT EXISTS events_ids ON events USING gin (ids);
@@ -643,3 +650,147 @@ LANGUAGE sql STABLE AS $$
     FROM api_tokens AS known WHERE known.token_hash = ANY (hashes)
 $$;
 COMMENT ON FUNCTION tokens_with IS 'The tokens with these hashes (SHA-256).';
+
+-- Rights ---------------------------------------------------------------------------------------------------------------
+--
+-- A role for each kind of process, without a login; the users that processes log in as are made members of them
+-- (docs/security.md). The statements of each decide what it is granted, no more: tests/schema/. Roles belong to the
+-- cluster, so those of another database may be there, or be made in the same moment.
+
+DO $roles$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY '{quittance_workers,quittance_relay,quittance_web,quittance_operators,quittance_previewers}'::text[]
+    LOOP
+        CONTINUE WHEN to_regrole(role) IS NOT NULL;
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+        EXCEPTION
+            WHEN duplicate_object OR unique_violation THEN NULL;
+            WHEN insufficient_privilege THEN
+                RAISE WARNING '% may not create the role %: docs/security.md has what a superuser types', current_user, role;
+        END;
+    END LOOP;
+    -- A preview runs the workers' code and rolls it back. Who may preview has the workers' rights only where he takes
+    -- their role for it (SET ROLE), not in what else he does: so this one does not inherit.
+    IF to_regrole('quittance_workers') IS NOT NULL AND to_regrole('quittance_previewers') IS NOT NULL
+       AND NOT pg_has_role('quittance_previewers', 'quittance_workers', 'MEMBER') THEN
+        BEGIN
+            ALTER ROLE quittance_previewers NOINHERIT;
+            GRANT quittance_workers TO quittance_previewers;
+        EXCEPTION
+            WHEN unique_violation THEN NULL;
+            WHEN insufficient_privilege THEN
+                RAISE WARNING '% may not make quittance_previewers a member of quittance_workers: docs/security.md', current_user;
+        END;
+    END IF;
+END $roles$;
+
+DO $rights$
+DECLARE
+    here CONSTANT text := current_schema();
+    roles text;
+    lists text;
+BEGIN
+    -- Not beside a relay that attaches a partition: both would write the same rows of the catalogue.
+    PERFORM pg_advisory_xact_lock(7201, 2);
+
+    SELECT coalesce(string_agg(rolname, ', '), '') INTO roles
+    FROM pg_roles
+    WHERE rolname IN ('quittance_workers', 'quittance_relay', 'quittance_web', 'quittance_operators', 'quittance_previewers');
+
+    -- The functions above, to run as their owner. pg_temp last: nothing that a caller makes is found before ours.
+    SELECT string_agg(format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', named::regprocedure, here), '; ')
+    INTO lists
+    FROM unnest('{"make_partition(text,timestamptz)","drop_partition(text,timestamptz)",
+                  "empty_default_partition(text,timestamptz)",tokens_with(bytea[])}'::text[]) AS named;
+    EXECUTE lists;
+    REVOKE ALL ON FUNCTION partition_column, partition_end, partition_name, make_partition, drop_partition,
+                           empty_default_partition, tokens_with FROM PUBLIC;
+
+    -- What everybody has by default: the database and the schema are ours alone, as far as they are ours.
+    IF pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
+        EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+        IF roles <> '' THEN
+            EXECUTE format('GRANT CONNECT ON DATABASE %I TO %s', current_database(), roles);
+        END IF;
+    END IF;
+    IF pg_has_role((SELECT nspowner FROM pg_namespace WHERE nspname = here), 'USAGE') THEN
+        EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC', here);
+        IF roles <> '' THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA %I TO %s', here, roles);
+        END IF;
+    END IF;
+    IF roles = '' THEN
+        RETURN;
+    END IF;
+
+    -- What an earlier version granted, and this one does not. Partitions are reached through their table alone.
+    SELECT string_agg(format('%I.%I', here, relname), ', ') INTO lists
+    FROM pg_class
+    WHERE relnamespace = here::regnamespace AND relkind IN ('r', 'p') AND relacl IS NOT NULL AND pg_has_role(relowner, 'USAGE');
+    IF lists IS NOT NULL THEN
+        EXECUTE format('REVOKE ALL ON TABLE %s FROM PUBLIC, %s', lists, roles);
+    END IF;
+    EXECUTE format('REVOKE ALL ON SEQUENCE versions FROM PUBLIC, %s', roles);
+    EXECUTE format(
+        'REVOKE ALL ON FUNCTION make_partition, drop_partition, empty_default_partition, tokens_with FROM %s', roles
+    );
+
+    IF to_regrole('quittance_workers') IS NOT NULL THEN
+        GRANT SELECT, INSERT ON events, inbox, quote_status_changes, waiting_facts, waiting_documents TO quittance_workers;
+        GRANT SELECT, INSERT, UPDATE ON accounts, customers, customer_aliases, customer_requests, document_namings, emails,
+                                        failed_deliveries, quote_customers, quotes, stripe_objects TO quittance_workers;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON document_owners, documents TO quittance_workers;
+        GRANT SELECT, INSERT, UPDATE (recalled_at) ON published_quotes TO quittance_workers;
+        GRANT SELECT, UPDATE (state, session_id, due_at, attempts, error, claim, claimed_until)
+            ON checkout_sessions TO quittance_workers;
+        GRANT SELECT, UPDATE (state, due_at, attempts, error, claim, claimed_until) ON quote_coupons TO quittance_workers;
+        GRANT INSERT ON failed_delivery_history, outbox TO quittance_workers;
+        GRANT SELECT (id, account, livemode, permissions, revoked_at) ON api_tokens TO quittance_workers;
+        GRANT USAGE ON SEQUENCE versions TO quittance_workers;
+        GRANT EXECUTE ON FUNCTION tokens_with TO quittance_workers;
+    END IF;
+
+    IF to_regrole('quittance_relay') IS NOT NULL THEN
+        GRANT SELECT, DELETE ON outbox TO quittance_relay;
+        GRANT SELECT, INSERT, UPDATE (state, reason, error, traceback, fingerprint, last_failed_at, next_at)
+            ON failed_deliveries TO quittance_relay;
+        GRANT INSERT ON failed_delivery_history TO quittance_relay;
+        GRANT SELECT ON inbox TO quittance_relay;
+        GRANT EXECUTE ON FUNCTION make_partition, drop_partition, empty_default_partition, tokens_with TO quittance_relay;
+    END IF;
+
+    IF to_regrole('quittance_web') IS NOT NULL THEN
+        GRANT SELECT, INSERT, UPDATE ON accounts, checkout_sessions TO quittance_web;
+        GRANT SELECT, INSERT, UPDATE (recalled_at, expired_at) ON published_quotes TO quittance_web;
+        GRANT SELECT, INSERT, UPDATE (state, due_at, attempts, error) ON quote_coupons TO quittance_web;
+        GRANT SELECT, INSERT, DELETE, UPDATE (state_hash, browser_hash, started_at, used_at, outcome, connected)
+            ON oauth_states TO quittance_web;
+        GRANT SELECT ON quotes, quote_status_changes, stripe_objects TO quittance_web;
+        GRANT SELECT (account, livemode, email_normalised, stripe_customer_id) ON customers TO quittance_web;
+        GRANT SELECT (id, permissions, revoked_at) ON api_tokens TO quittance_web;
+        GRANT INSERT ON outbox TO quittance_web;
+        GRANT EXECUTE ON FUNCTION tokens_with TO quittance_web;
+    END IF;
+
+    -- No hash of a token, no address that lets its holder pay or read a quote, no body that no command shows.
+    IF to_regrole('quittance_operators') IS NOT NULL THEN
+        GRANT SELECT ON accounts, customer_aliases, customers, documents, events, inbox, quote_coupons, quote_customers,
+                        quote_status_changes, quotes, stripe_objects TO quittance_operators;
+        GRANT SELECT (created) ON events_default, inbox_default TO quittance_operators;
+        GRANT SELECT, UPDATE (state, next_at, replay_id) ON failed_deliveries TO quittance_operators;
+        GRANT SELECT, INSERT ON failed_delivery_history TO quittance_operators;
+        GRANT SELECT (id, account, livemode, quote_id, revision, attempt, state, session_id, created_at, expires_at, due_at,
+                      attempts, error) ON checkout_sessions TO quittance_operators;
+        GRANT SELECT (id, account, livemode, quote_id, event_id, email, email_normalised, name, state, due_at, error)
+            ON customer_requests TO quittance_operators;
+        GRANT SELECT (id, account, livemode, quote_id, event_id, revision, kind, recipient, subject, state, due_at, attempts,
+                      error, created_at, sent_at) ON emails TO quittance_operators;
+        GRANT SELECT (destination, stream, event_id, headers, queued_at) ON outbox TO quittance_operators;
+        GRANT SELECT (id, prefix, account, livemode, permissions, note, created_at, revoked_at),
+              INSERT (token_hash, prefix, account, livemode, permissions, note),
+              UPDATE (revoked_at) ON api_tokens TO quittance_operators;
+    END IF;
+END $rights$;

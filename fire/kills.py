@@ -5,6 +5,8 @@ The points are put around the runtime's own functions here: the product knows no
     before-effect   a batch is about to be handled        before-commit   it was handled, and is not committed
     after-commit    it is committed, and not acked        after-publish   published and confirmed; the relay has not
                                                                           deleted it, ingest has not answered
+
+`--on EVENT` instead: it dies each time that it handles this event.
 """
 
 import argparse
@@ -38,6 +40,17 @@ def killing(work: Work, nth: int, *, before: bool) -> Work:
     return wrapped
 
 
+def dying_of(work: Work, event_id: str) -> Work:
+    """`within` of a batch, which no process survives that has `event_id` in it."""
+
+    async def wrapped(db: Any, queue: str, handle: Any, events: Any) -> Any:
+        if any(event.id == event_id for event in events):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await work(db, queue, handle, events)
+
+    return wrapped
+
+
 # Where each point lies: whose function, and whether it is before the call or after it.
 PLACES: Final[Mapping[str, tuple[tuple[Any, str, bool], ...]]] = {
     "before-effect": ((batch, "within", True),),
@@ -56,11 +69,16 @@ def arm(point: str, nth: int) -> None:
 def main() -> None:
     """Arm, and become the program."""
     parser = argparse.ArgumentParser(prog="python -m fire.kills", description=__doc__)
-    parser.add_argument("--at", choices=PLACES, required=True)
+    when = parser.add_mutually_exclusive_group(required=True)
+    when.add_argument("--at", choices=PLACES)
+    when.add_argument("--on", metavar="EVENT")
     parser.add_argument("--nth", type=int, default=1, help="the passage at which it dies (%(default)s)")
     parser.add_argument("program", nargs="+", help="as after `python -m`: ingest, or workers and their names")
     chosen = parser.parse_args()
-    arm(chosen.at, chosen.nth)
+    if chosen.on:
+        setattr(batch, "within", dying_of(batch.within, chosen.on))  # noqa: B010 - it is not of that type
+    else:
+        arm(chosen.at, chosen.nth)
     sys.argv = chosen.program
     runpy.run_module(chosen.program[0], run_name="__main__", alter_sys=True)
 

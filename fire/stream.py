@@ -13,6 +13,7 @@ from dev.stripe_events import sign
 
 LANES = 24  # lives that are told at a time
 PAUSE = 0.1  # seconds before an event is sent again; Stripe waits longer
+PATIENCE = 120.0  # seconds
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
@@ -46,6 +47,20 @@ class Stream:
     def end(self) -> None:
         """Begin no more lives."""
         self._ending = True
+
+    async def post(self, body: bytes) -> None:
+        """Send one event that is not of the stream, until it is answered 200."""
+        async with aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False) as session:
+            while await self._post(session, body) != 200:  # noqa: ASYNC110 - as in _send
+                await asyncio.sleep(PAUSE)
+
+    async def reached(self, accepted: int) -> None:
+        """Wait until so many events have been accepted. Raises TimeoutError where no more are for too long."""
+        deadline = time.monotonic() + PATIENCE
+        while len(self.accepted) < accepted:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(self.accepted)} events accepted, and no more for too long")
+            await asyncio.sleep(PAUSE)
 
     async def _lane(self, session: aiohttp.ClientSession, numbers: Iterator[int]) -> None:
         while not self._ending:

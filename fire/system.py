@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,10 @@ TOPOLOGY_SETTLES: Final = 3.0
 DEATH: Final = 45.0  # seconds that a process is given to come to the point at which it dies
 
 
+PARKED_WITHIN: Final = 240.0  # seconds: the broker's limit of deliveries, once over, each with a start of the process
+DEAD: Final = "SELECT queue, event_id, reason FROM failed_deliveries WHERE state = 'dead'"
+
+
 class DidNotDie(Exception):
     """A process that was to be killed at a named point never came there."""
 
@@ -42,6 +46,8 @@ class System:
     stream: Stream
     children: system.System
     environment: dict[str, str]
+    poison: set[str]  # what has to be parked: "queue event (reason)"
+    wires: AsyncExitStack  # the proxies that faults have put in between; they stay until all of it ends
 
     def pid(self, name: str) -> int:
         """Of a process of ours."""
@@ -50,11 +56,11 @@ class System:
     def _child(self, name: str) -> system.Child:
         return next(child for child in self.children.children if child.name == name)
 
-    def start(self, name: str, *under: str) -> None:
-        """Start a process; `under`: the module that runs it, and its arguments."""
+    def start(self, name: str, *under: str, **instead: str) -> None:
+        """Start a process; `under`: the module that runs it, and its arguments; `instead`: what its environment has else."""
         program = [INGEST] if name == INGEST else ["workers", name]
         port = "INGEST_PORT" if name == INGEST else "METRICS_PORT"
-        self.children.start(name, [*under, *program], port, self.environment)
+        self.children.start(name, [*under, *program], port, self.environment | instead)
 
     async def end(self, name: str, number: signal.Signals) -> None:
         """Send a process the signal that ends it, and wait until it has."""
@@ -63,10 +69,10 @@ class System:
         await asyncio.to_thread(child.process.wait, 30)
         self.children.children.remove(child)
 
-    async def restart(self, name: str, number: signal.Signals) -> None:
-        """End a process by a signal, and start it again."""
+    async def restart(self, name: str, number: signal.Signals, **instead: str) -> None:
+        """End a process by a signal, and start it again; `instead` as in `start`."""
         await self.end(name, number)
-        self.start(name)
+        self.start(name, **instead)
         await self.children.ready()
 
     async def killed_at(self, name: str, point: str, nth: int) -> None:
@@ -84,6 +90,30 @@ class System:
         self.children.children.remove(child)
         self.start(name)
         await self.children.ready()
+
+    async def dying_of(self, name: str, event_id: str, parked: str) -> int:
+        """Let a process die of an event each time that it handles it, as often as it is started; how often that was.
+
+        Returns when `parked` ("queue event (reason)") is there, with the process as it should be.
+        """
+        await self.end(name, signal.SIGTERM)
+        deaths, deadline = 0, time.monotonic() + PARKED_WITHIN
+        db = await self.database()
+        try:
+            while parked not in [f"{row[0]} {row[1]} ({row[2]})" for row in await db.fetch(DEAD)]:
+                if time.monotonic() > deadline:
+                    raise DidNotDie(f"{name} died {deaths} times, and {parked} is not there")
+                if all(child.name != name for child in self.children.children):
+                    self.start(name, "fire.kills", "--on", event_id)
+                child = self._child(name)
+                if child.process.poll() is not None:
+                    deaths += 1
+                    self.children.children.remove(child)
+                await asyncio.sleep(0.1)
+        finally:
+            await db.close()
+        await self.restart(name, signal.SIGTERM)
+        return deaths
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
@@ -105,7 +135,7 @@ async def running(given: Servers, children: system.System, rate: float) -> Async
     system.initialise(given.database_url, given.amqp_url, children.logs)
     await asyncio.sleep(TOPOLOGY_SETTLES)
     port = str(free_ports(1)[0])
-    async with mailbox() as mails, crm(given.amqp_url) as listener:
+    async with mailbox() as mails, crm(given.amqp_url) as listener, AsyncExitStack() as wires:
         environment = {
             "AMQP_URL": given.amqp_url,
             "DATABASE_URL": given.database_url,
@@ -118,7 +148,7 @@ async def running(given: Servers, children: system.System, rate: float) -> Async
             "STRIPE_WEBHOOK_SECRETS": SECRET,
         }
         url = f"http://127.0.0.1:{port}/webhooks/stripe"
-        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment)
+        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment, set(), wires)
         for name in EVERY:
             one.start(name)
         await children.ready()

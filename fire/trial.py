@@ -45,10 +45,10 @@ async def tried(row: Row, system: System, run: str, rate: float) -> Verdict:
     system.mails.mails.clear()
     telling = asyncio.create_task(stream.run())
     try:
-        await _reached(stream, RUN_UP)
+        await stream.reached(RUN_UP)
         await row.inject(system)
         over = time.monotonic()
-        await _reached(stream, len(stream.accepted) + RUN_OUT)
+        await stream.reached(len(stream.accepted) + RUN_OUT)
         stream.end()
         await telling
     finally:
@@ -75,14 +75,6 @@ def stream_took(stream: Stream, over: float) -> float:
     return max(0.0, stream.answers[-1][0] - over)
 
 
-async def _reached(stream: Stream, accepted: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(stream.accepted) < accepted:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(stream.accepted)} events accepted, and no more for too long")
-        await asyncio.sleep(0.05)
-
-
 async def _until_right(row: Row, system: System, over: float) -> str:
     """Look until every promise holds; what does not, when patience ends."""
     deadline = over + row.bound + PATIENCE
@@ -101,7 +93,13 @@ async def _looked_at(row: Row, system: System) -> str:
     try:
         stream = system.stream
         found = await checker.faults(
-            db, stream.accepted, stream.quotes, system.crm, system.mails.mails, repeats=row.repeats_mail
+            db,
+            stream.accepted,
+            stream.quotes,
+            system.crm,
+            system.mails.mails,
+            repeats=row.repeats_mail,
+            poison=system.poison,
         )
     finally:
         await db.close()

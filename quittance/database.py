@@ -81,13 +81,14 @@ async def _nothing_to_reset(_connection: object) -> None:
     return
 
 
-async def apply_schema(url: str) -> None:
-    """Apply schema.sql, in one transaction; safe to repeat, and to run twice at once."""
+async def apply_schema(url: str, warn: Callable[[str], None] = lambda _said: None) -> None:
+    """Apply schema.sql, in one transaction; safe to repeat, and to run twice at once. `warn` hears what could not be done."""
     schema = await asyncio.to_thread(SCHEMA_FILE.read_text, "utf-8")
     db = await connect(url, "init")
     try:
         # "IF NOT EXISTS, skipping" is what is wanted: no line for each of it.
         await db.execute("SET client_min_messages = warning")
+        db.add_log_listener(lambda _, said: warn(said.message))
         async with db.transaction():
             await db.execute(SCHEMA_LOCK)
             await db.execute(schema)

@@ -21,13 +21,16 @@ ANSWERS: Final = frozenset({ACCEPTED, REFUSED})
 BUCKETS: Final = 64
 
 
+# A channel for each destination: a loop is woken, when this commits, only by what it can publish.
 WRITE: Final = """
-INSERT INTO outbox (destination, bucket, stream, exchange, routing_key, event_id, type, headers, body)
-SELECT * FROM unnest($1::text[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                     $8::jsonb[], $9::bytea[])
+WITH written AS (
+    INSERT INTO outbox (destination, bucket, stream, exchange, routing_key, event_id, type, headers, body)
+    SELECT * FROM unnest($1::text[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                         $8::jsonb[], $9::bytea[])
+    RETURNING destination
+)
+SELECT pg_notify('outbox_' || destination, '') FROM (SELECT DISTINCT destination FROM written) AS woken
 """
-# A channel for each destination: a loop is woken only by what it can publish.
-WAKE: Final = "SELECT pg_notify('outbox_' || destination, '') FROM unnest($1::text[]) AS destination"
 
 
 class Route(NamedTuple):
@@ -69,7 +72,6 @@ async def write(db: Connection, events: Sequence[Event]) -> None:
         [msgspec.json.encode(event.headers()).decode() for event, _ in rows],
         [event.body for event, _ in rows],
     )
-    await db.execute(WAKE, sorted({route.destination for _, route in rows}))
 
 
 def wake_channel(destination: str) -> str:

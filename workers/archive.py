@@ -16,8 +16,10 @@ from quittance.database import Connection
 from quittance.domain.claims import LONGEST_QUOTE_ID
 from quittance.domain.payload import storable
 from quittance.event import Event
+from workers.runtime.intake import AT_LEISURE
 
 QUEUE: Final = Queue("archive", {STRIPE_EVENTS: ("#",)})
+INTAKE: Final = AT_LEISURE
 
 # `created` is the same however often an event comes, so a re-delivery meets the same partition, weeks later too.
 # Arrays of arrays must be rectangular: an event's ids travel as one text, joined by a character that no id has (chr(31)).

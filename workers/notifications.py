@@ -31,9 +31,11 @@ from workers.mail.letters import PAID, compose
 from workers.mail.messages import message_id, message_of
 from workers.mail.settings import MailSettings, sender_of
 from workers.mail.smtp import Mailer, NotEver, NotNow, ServerAway
+from workers.runtime.intake import AT_LEISURE
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 
 QUEUE: Final = Queue(NOTIFICATIONS_QUEUE, {})
+INTAKE: Final = AT_LEISURE
 
 log = structlog.get_logger(__name__)
 

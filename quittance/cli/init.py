@@ -49,7 +49,7 @@ def crm_queue_max_bytes(reader: Reader) -> int:
 
 async def _init(database_url: str, amqp_url: str, crm_bytes: int) -> dict[str, Any]:
     output.note(f"schema: applying to {place(database_url)}")
-    await apply_schema(database_url)
+    await apply_schema(database_url, warn=lambda said: output.note(f"warning: {said}"))
     output.note("partitions: making those of the coming weeks and months")
     await partitions.maintain(database_url)
     async with database(database_url) as db:

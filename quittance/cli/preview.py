@@ -74,6 +74,16 @@ LEFT JOIN pg_class AS parent ON parent.oid = inhparent
 WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
 GROUP BY 1
 """
+# For the transaction: an operator who may preview has the workers' rights for that alone (schema.sql, "Rights").
+AS_WORKERS: Final = """
+SELECT set_config('role', 'quittance_workers', true)
+WHERE NOT has_table_privilege('inbox', 'INSERT') AND pg_has_role(to_regrole('quittance_workers'), 'MEMBER')
+"""
+MAY_WRITE: Final = "SELECT has_table_privilege('inbox', 'INSERT')"
+MAY_NOT: Final = (
+    "a preview runs the workers' own code and rolls it back, and the role in DATABASE_URL may not write what they write: "
+    "it must be a member of quittance_previewers (docs/security.md)"
+)
 BOOKKEEPING: Final = frozenset({"inbox", "outbox", "failed_deliveries", "failed_delivery_history"})
 
 
@@ -128,7 +138,7 @@ class _Undo(Exception):
 async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> Preview:
     """Run `deliveries` in order, and all that follows from them, and roll everything back.
 
-    Raises CouldNot where a worker holds what it needs for too long.
+    Raises CouldNot where a worker holds what it needs for too long, and where the role may not do what workers do.
     """
     preview = Preview()
     mails: list[asyncpg.Record] = []
@@ -137,6 +147,9 @@ async def what_would_happen(db: Connection, deliveries: Sequence[Delivery]) -> P
     ids: list[str] = []
     try:
         async with db.transaction():
+            await db.execute(AS_WORKERS)
+            if not await db.fetchval(MAY_WRITE):
+                raise CouldNot(MAY_NOT)
             ids = await _run(db, deliveries, preview)
             mails = await db.fetch(MAILS, ids)
             requests = await db.fetch(CUSTOMER_REQUESTS, ids)

@@ -12,6 +12,8 @@ from quittance.database import SCHEMA_FILE
 from quittance.locks import Connection
 
 SCRATCH: Final = "quittance_scratch"
+# Roles and rights are not compared: from here on the file is about the whole cluster, and no scratch copy of it.
+RIGHTS: Final = "\n-- Rights --"
 
 # Of the schema named: columns, constraints and indexes as text, without the schema's own name in them.
 COLUMNS: Final = """
@@ -48,7 +50,7 @@ async def differences(db: Connection) -> list[str]:
 
     Raises asyncpg.InsufficientPrivilegeError where the role may not create a schema to compare with.
     """
-    schema = await asyncio.to_thread(SCHEMA_FILE.read_text, "utf-8")
+    schema = (await asyncio.to_thread(SCHEMA_FILE.read_text, "utf-8")).partition(RIGHTS)[0]
     current: str = await db.fetchval("SELECT current_schema()")
     wanted: dict[str, str] = {}
     there: dict[str, str] = {}

@@ -212,7 +212,7 @@ async def test_published_and_not_deleted_repeats_the_same_id_and_bytes(
             patched.setattr(relays, "PUBLISHED", "SELECT nothing_of_the_kind($1::bigint[])")
             with pytest.raises(Exception, match="nothing_of_the_kind"):
                 await relays.publish_claim(db, outlet, "crm")
-        assert await relays.publish_claim(db, outlet, "crm") == 2
+        assert (await relays.publish_claim(db, outlet, "crm")).rows == 2
     messages = await amqp.get("crm")
     assert [message.headers["event-id"] for message in messages] == ["Q-1:1", "Q-1:2"] * 2
     assert messages[0].body == messages[2].body

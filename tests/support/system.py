@@ -59,6 +59,8 @@ class System:
     environment: dict[str, str]
     # What runs under a name instead of what the name says: arguments of `python`.
     instead: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # Whom a process is to Postgres, by what it runs: an address instead of `database_url`.
+    users: dict[str, str] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
     kills: dict[str, int] = field(default_factory=dict)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -91,9 +93,12 @@ class System:
             return program("-m", "ingest", **base, **door)
         if kind == "web":
             door = {"WEB_HOST": "127.0.0.1", "WEB_PORT": str(self.web_port), "PUBLIC_URL": self.public_url}
-            return program("-m", "web", **base, **self.environment, **door)
+            return program("-m", "web", **base, **self._environment_of(kind), **door)
         arguments = self.instead.get(kind, ("-m", "workers", kind))
-        return program(*arguments, **base, **self.environment)
+        return program(*arguments, **base, **self._environment_of(kind))
+
+    def _environment_of(self, kind: str) -> dict[str, str]:
+        return self.environment | {"DATABASE_URL": self.users.get(kind, self.database_url)}
 
     async def is_ready(self) -> bool:
         """Whether the ingress would take an event."""

@@ -99,7 +99,7 @@ class Consumer:
                 await self._wait_for_database()
                 name = f"worker {self.queue}"
                 async with subscribed(
-                    self._url, self.queue, name, self._stopping, self._intake.longest, self._in_order
+                    self._url, self.queue, name, self._stopping, self._intake, self._in_order
                 ) as subscription:
                     await self._consume(subscription, pause)
             except Stopped:

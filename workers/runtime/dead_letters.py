@@ -45,7 +45,9 @@ async def consume(
     pause = Backoff()
     while not stopping.is_set():
         try:
-            async with subscribed(amqp_url, DEAD_LETTERS, "relay dead-letters", stopping, LONGEST) as subscription:
+            async with subscribed(
+                amqp_url, DEAD_LETTERS, "relay dead-letters", stopping, Intake(longest=LONGEST)
+            ) as subscription:
                 await subscription.consume(PREFETCH)
                 while taken := await subscription.take(1):
                     async with database.acquire(timeout=batch.ACQUIRE_TIMEOUT) as db:

@@ -9,18 +9,24 @@ from quittance.wire import Delivery
 
 # The knee of throughput lies at 100 to 200 events a transaction (facts/performance.md, 3).
 BATCH: Final = 200
+PACE: Final = 0.005
 
 
 @dataclass(frozen=True)
 class Intake:
     """`prepare` turns deliveries, one for one and whatever is in them, into what the runtime files, tries and sends again:
     messages with our own headers (`Event.headers`). It may raise errors of the database and nothing else. `longest`: what
-    is kept of a body, in bytes. `batch`: the most that one transaction handles.
+    is kept of a body, in bytes. `batch`: the most that one transaction handles. `pace`: seconds from the begin of one batch
+    to that of the next, unless the next is large: small transactions would take the processor from whoever brings more.
+    What comes alone is never held back.
     """
 
     prepare: Callable[[Sequence[Delivery], Connection], Awaitable[list[Delivery]]] | None = None
     longest: int | None = None
     batch: int = BATCH
+    pace: float = PACE
 
 
 OURS: Final = Intake()
+# Nobody waits for it by the millisecond.
+AT_LEISURE: Final = Intake(pace=0.025)

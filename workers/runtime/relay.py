@@ -19,7 +19,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 import structlog
@@ -62,14 +62,22 @@ ORDER BY waiting.id
 """
 PUBLISHED: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
-# After this many rows at once, the next claim waits a little: each costs a transaction, however few rows it brings.
-BUSY: Final = 5
-LINGER: Final = 0.002
+# Seconds from one claim to the next: each costs a transaction, however few rows it brings. A lone row never waits.
+PACE: Final = 0.004
+AT_LEISURE: Final = 0.025
+PACES: Final = {"notifications": AT_LEISURE}
 
 CLAIM_MOST: Final = 32  # buckets
 READ_MOST: Final = 25  # rows of each
 # Should a notification be missed (it is not stored), this is how long a change waits, in seconds.
 POLL: Final = 2.0
+
+
+class Published(NamedTuple):
+    """What a claim came to."""
+
+    rows: int
+    more: bool  # may be left: what is committed later rings, these would not
 
 
 class Relay:
@@ -116,7 +124,7 @@ class Relay:
         while not self._stopping.is_set():
             # Before the claim: what is written after the claim's snapshot rings again.
             self._woken.clear()
-            self.busy_since = time.monotonic()
+            began = self.busy_since = time.monotonic()
             try:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
                     published = await publish_claim(db, outlet, self.destination)
@@ -128,10 +136,9 @@ class Relay:
             finally:
                 self.busy_since = None
             pause.reset()
-            if published == 0:
+            if not published.more:
                 await self._wait(outlet)
-            elif published >= BUSY:
-                await asyncio.sleep(LINGER)
+                await asyncio.sleep(began + PACES.get(self.destination, PACE) - time.monotonic())
 
     async def _wait(self, outlet: Outlet) -> None:
         try:
@@ -142,8 +149,8 @@ class Relay:
                 raise BrokerAway(outlet.lost) from None
 
 
-async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> int:
-    """Claim, publish and delete once; returns how many rows were published.
+async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> Published:
+    """Claim, publish and delete once; how many rows were published, and whether more may wait that nobody rings for.
 
     Raises NotTaken or BrokerAway where some were not, after deleting those that were; of the replies only where it is
     the broker that is lost: a queue that does not take them is `held`.
@@ -151,7 +158,7 @@ async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> int
     async with db.transaction():
         claimed = await db.fetch(CLAIM, destination, DESTINATIONS[destination], BUCKETS, CLAIM_MOST)
         if not claimed:
-            return 0
+            return Published(0, more=False)
         rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST, outlet.passed_over())
         confirmed, trouble = await publish_in_waves(outlet, rows)
         if confirmed:
@@ -163,7 +170,7 @@ async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> int
         metrics.REFUSED.labels(destination).inc()
         if destination != REPLIES or outlet.lost:
             raise trouble
-    return len(confirmed)
+    return Published(len(confirmed), more=len(claimed) == CLAIM_MOST or len(rows) >= READ_MOST)
 
 
 async def publish_in_waves(

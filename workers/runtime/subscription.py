@@ -5,6 +5,7 @@ never ends a transaction in the middle.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,11 +15,9 @@ from quittance import wire
 from quittance.broker import BrokerAway
 from quittance.wire import Delivery, Wire
 from workers.runtime import probes
+from workers.runtime.intake import Intake
 
-# On a busy queue (the last batch held BUSY or more) a batch waits for its neighbours, unless it is FULL already: small
-# transactions would take the processor from whoever brings more. A lone event is never held back.
-LINGER: Final = 0.003
-BUSY: Final = 5
+# So many are a batch worth its transaction, whatever the pace.
 FULL: Final = 100
 
 
@@ -26,14 +25,18 @@ class Subscription:
     """A running consumer. `take` and `ack` raise BrokerAway once the channel is lost; all else is then redelivered.
 
     `prepare` makes deliveries, one for one, what the rest of the runtime reads. `longest`: bodies are cut there, so that
-    what others send cannot fill the memory. `in_order`: it stays the queue's consumer until its last batch is settled.
+    what others send cannot fill the memory. `pace`: see Intake. `in_order`: it stays the queue's consumer until its last batch is settled.
     """
 
-    def __init__(self, channel: Wire, queue: str, *, longest: int | None = None, in_order: bool = False) -> None:
+    def __init__(
+        self, channel: Wire, queue: str, *, longest: int | None = None, pace: float = 0.0, in_order: bool = False
+    ) -> None:
         self.prepare: Callable[[Sequence[Delivery]], Awaitable[list[Delivery]]] | None = None
         self._channel = channel
         self._queue = queue
         self._longest = longest
+        self._pace = pace
+        self._next_batch = 0.0
         self._in_order = in_order
         self._tag: str | None = None
         self._arrived: deque[Delivery] = deque()
@@ -41,7 +44,6 @@ class Subscription:
         self._stopped = False
         # The broker may answer a cancel after what was asked later: one at a time.
         self._ending = asyncio.Lock()
-        self._busy = False
         channel.lost.add_done_callback(lambda _reason: self._wake.set())
 
     async def consume(self, prefetch: int) -> None:
@@ -54,7 +56,7 @@ class Subscription:
         self._tag = await self._channel.consume(self._queue, self._deliver)
 
     async def take(self, limit: int, within: float | None = None) -> list[Delivery]:
-        """What has arrived, up to `limit`, in order; waits for the first one, and never for more unless busy.
+        """What has arrived, up to `limit`, in order; waits for the first one, and for more only as the pace asks.
 
         Empty when stopped, or when nothing came `within` seconds.
         """
@@ -66,13 +68,14 @@ class Subscription:
                     await self._wake.wait()
         except TimeoutError:
             return []
-        if self._busy and len(self._arrived) < FULL and not self._stopped:
-            await asyncio.sleep(LINGER)
+        early = self._next_batch - time.monotonic()
+        if early > 0 and len(self._arrived) < FULL and not self._stopped:
+            await asyncio.sleep(early)
         self._check()
         if self._stopped:
             return []
         batch = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
-        self._busy = len(batch) >= BUSY
+        self._next_batch = time.monotonic() + self._pace
         return batch if self.prepare is None else await self.prepare(batch)
 
     async def ack(self, tag: int, *, multiple: bool) -> None:
@@ -123,7 +126,7 @@ async def subscribed(  # noqa: PLR0917
     queue: str,
     name: str,
     stopping: asyncio.Event,
-    longest: int | None = None,
+    intake: Intake,
     in_order: bool = False,
 ) -> AsyncIterator[Subscription]:
     """A subscription on a connection of its own, not consuming yet, stopped when `stopping` is set. Raises BrokerAway.
@@ -131,7 +134,7 @@ async def subscribed(  # noqa: PLR0917
     Apart from what publishes: a broker that blocks publishers (an alarm) goes on feeding consumers.
     """
     async with wire.connected(url, name, confirms=False) as channel:
-        subscription = Subscription(channel, queue, longest=longest, in_order=in_order)
+        subscription = Subscription(channel, queue, longest=intake.longest, pace=intake.pace, in_order=in_order)
         stopper = asyncio.create_task(_stop(subscription, stopping))
         try:
             yield subscription
