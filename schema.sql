@@ -665,7 +665,7 @@ BEGIN
     LOOP
         CONTINUE WHEN to_regrole(role) IS NOT NULL;
         BEGIN
-            EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+            EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', role);
         EXCEPTION
             WHEN duplicate_object OR unique_violation THEN NULL;
             WHEN insufficient_privilege THEN
@@ -673,11 +673,11 @@ BEGIN
         END;
     END LOOP;
     -- A preview runs the workers' code and rolls it back. Who may preview has the workers' rights only where he takes
-    -- their role for it (SET ROLE), not in what else he does: so this one does not inherit.
+    -- their role for it (SET ROLE), not in what else he does: so it does not inherit. (Said when it is made: two ALTER ROLE at
+    -- once, for two databases, would trip over each other.)
     IF to_regrole('quittance_workers') IS NOT NULL AND to_regrole('quittance_previewers') IS NOT NULL
        AND NOT pg_has_role('quittance_previewers', 'quittance_workers', 'MEMBER') THEN
         BEGIN
-            ALTER ROLE quittance_previewers NOINHERIT;
             GRANT quittance_workers TO quittance_previewers;
         EXCEPTION
             WHEN unique_violation THEN NULL;
@@ -747,7 +747,8 @@ BEGIN
         GRANT SELECT, UPDATE (state, session_id, due_at, attempts, error, claim, claimed_until)
             ON checkout_sessions TO quittance_workers;
         GRANT SELECT, UPDATE (state, due_at, attempts, error, claim, claimed_until) ON quote_coupons TO quittance_workers;
-        GRANT INSERT ON failed_delivery_history, outbox TO quittance_workers;
+        GRANT INSERT ON failed_delivery_history TO quittance_workers;
+        GRANT INSERT, SELECT (destination) ON outbox TO quittance_workers;
         GRANT SELECT (id, account, livemode, permissions, revoked_at) ON api_tokens TO quittance_workers;
         GRANT USAGE ON SEQUENCE versions TO quittance_workers;
         GRANT EXECUTE ON FUNCTION tokens_with TO quittance_workers;
@@ -771,7 +772,7 @@ BEGIN
         GRANT SELECT ON quotes, quote_status_changes, stripe_objects TO quittance_web;
         GRANT SELECT (account, livemode, email_normalised, stripe_customer_id) ON customers TO quittance_web;
         GRANT SELECT (id, permissions, revoked_at) ON api_tokens TO quittance_web;
-        GRANT INSERT ON outbox TO quittance_web;
+        GRANT INSERT, SELECT (destination) ON outbox TO quittance_web;
         GRANT EXECUTE ON FUNCTION tokens_with TO quittance_web;
     END IF;
 
