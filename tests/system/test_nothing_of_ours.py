@@ -81,11 +81,15 @@ async def test_r3_a_hundred_thousand_unrelated_events_leave_nothing(database: Po
 
 # The end of this week lies 40 days back then, and nearly nine.
 LATER = "48 days"
-# Our own statements read the clock as `now()`; what stands in schema.sql was bound to the true one when it was declared.
+# Our own statements read the clock as `now()`, and so do the functions that the relay calls; what else stands in schema.sql
+# was bound to the true one when it was declared.
 SHIFT_CLOCK = f"""
 CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql STABLE
 AS $$ SELECT pg_catalog.now() + interval '{LATER}' $$;
-DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$;
+ALTER FUNCTION make_partition SET search_path = public, pg_catalog;
+ALTER FUNCTION drop_partition SET search_path = public, pg_catalog;
+ALTER FUNCTION empty_default_partition SET search_path = public, pg_catalog
 """
 OLD_INBOX = "SELECT count(*) FROM inbox WHERE created < pg_catalog.now()"
 
