@@ -14,7 +14,7 @@ EVENTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo run test check format bench fire fuzz lock clean
+.PHONY: help setup programs demo run test check format bench soak fire fuzz lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -51,6 +51,9 @@ format: $(STAMP) ## what ruff can mend by itself
 
 bench: programs ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: programs ## an hour at a steady rate: memory, handles, queues, tables (ARGS="--minutes 5 --rate 200")
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 # Seconds for each target of `make fuzz`.
 SECONDS := 60

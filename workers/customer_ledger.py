@@ -19,7 +19,8 @@ JOIN quote_customers q USING (account, livemode, session_id)
 """
 
 # Sessions of the Stripe customers $1 to $3; those that gave one of the addresses $4 to $6, and those whose Stripe
-# customer has such an address.
+# customer has such an address. OFFSET 0 keeps the order of the joins: a plan made while the tables were empty joined all
+# sessions of an account with all addresses asked for, and stayed until the first ANALYZE.
 LOAD_DEPENDING_LINKS: Final = """
 SELECT q.account, q.livemode, q.session_id, q.quote_id, q.stripe_customer_id, q.email, q.paid, q.rank, q.created,
        q.event_id, q.event_type, q.told_version, q.told_email, q.told_customer_id
@@ -35,8 +36,10 @@ SELECT q.account, q.livemode, q.session_id, q.quote_id, q.stripe_customer_id, q.
        q.event_id, q.event_type, q.told_version, q.told_email, q.told_customer_id
 FROM unnest($4::text[], $5::boolean[], $6::text[]) AS k (account, livemode, email_normalised)
 JOIN customer_aliases a USING (account, livemode, email_normalised)
-JOIN quote_customers q ON (q.account, q.livemode, q.stripe_customer_id)
-                        = (a.account, a.livemode, a.stripe_customer_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM quote_customers
+    WHERE (account, livemode, stripe_customer_id) = (a.account, a.livemode, a.stripe_customer_id) OFFSET 0
+) AS q
 """
 
 LOAD_ALIASES: Final = """

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from asyncpg.pool import Pool
 
+from dev import clock
 from dev.lives import life
 from quittance import partitions
 from quittance.database import pool as open_pool
@@ -80,13 +81,7 @@ async def test_r3_a_hundred_thousand_unrelated_events_leave_nothing(database: Po
 # Forty days later ----------------------------------------------------------------------------------------------------
 
 # The end of this week lies 40 days back then, and nearly nine.
-LATER = "48 days"
-# Our own statements read the clock as `now()`; what stands in schema.sql was bound to the true one when it was declared.
-SHIFT_CLOCK = f"""
-CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql STABLE
-AS $$ SELECT pg_catalog.now() + interval '{LATER}' $$;
-DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$
-"""
+LATER = 48
 OLD_INBOX = "SELECT count(*) FROM inbox WHERE created < pg_catalog.now()"
 
 
@@ -101,7 +96,7 @@ async def contents(database: Pool) -> dict[str, str]:
 @asynccontextmanager
 async def forty_days_later(database: Pool, url: str) -> AsyncIterator[Pool]:
     """The same database for whoever connects now, at a time when all that waits is old enough to go."""
-    await database.execute(SHIFT_CLOCK)
+    await clock.move(database, LATER)
     async with open_pool(url, "later", CONNECTIONS) as later:
         assert await later.fetchval("SELECT now() > pg_catalog.now() + interval '47 days'")
         yield later
