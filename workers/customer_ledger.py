@@ -37,7 +37,9 @@ SELECT q.account, q.livemode, q.session_id, q.quote_id, q.stripe_customer_id, q.
 FROM unnest($4::text[], $5::boolean[], $6::text[]) AS k (account, livemode, email_normalised)
 JOIN customer_aliases a USING (account, livemode, email_normalised)
 CROSS JOIN LATERAL (
-    SELECT * FROM quote_customers
+    SELECT account, livemode, session_id, quote_id, stripe_customer_id, email, paid, rank, created, event_id, event_type,
+           told_version, told_email, told_customer_id
+    FROM quote_customers
     WHERE (account, livemode, stripe_customer_id) = (a.account, a.livemode, a.stripe_customer_id) OFFSET 0
 ) AS q
 """
