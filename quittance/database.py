@@ -32,12 +32,19 @@ IDLE_IN_TRANSACTION_TIMEOUT: Final = "30s"
 COMMAND_TIMEOUT: Final = 15.0
 CONNECT_TIMEOUT: Final = 5.0
 
+# Workers and web look rows up by key, a batch at a time. Of a table without statistics Postgres thinks that it is small:
+# it reads all of it instead, and keeps that plan while the table grows, until the first ANALYZE (a minute, or for ever
+# where autovacuum is off). So for them there are indexes and nested loops, also where the table is small.
+BY_KEY: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
 # Two `quittance init` at once would trip over each other's CREATE … IF NOT EXISTS.
 SCHEMA_LOCK: Final = "SELECT pg_advisory_xact_lock(7201, 1)"
 
 
-def connect_arguments(url: str, name: str) -> dict[str, Any]:
-    """The arguments of asyncpg.connect and asyncpg.create_pool that every process of ours uses; `name` is for SREs."""
+def connect_arguments(url: str, name: str, **more: str) -> dict[str, Any]:
+    """The arguments of asyncpg.connect and asyncpg.create_pool that every process of ours uses; `name` is for SREs, `more`
+    are settings of Postgres.
+    """
     return {
         "dsn": url,
         "timeout": CONNECT_TIMEOUT,
@@ -51,6 +58,7 @@ def connect_arguments(url: str, name: str) -> dict[str, Any]:
             "timezone": "UTC",
             # Compiling a plan takes longer than any of our statements.
             "jit": "off",
+            **more,
         },
     }
 
@@ -61,7 +69,8 @@ async def connect(url: str, name: str) -> asyncpg.Connection:
 
 
 def pool(url: str, name: str, size: int) -> Pool:
-    """At most `size` connections, each opened when it is first needed; to be awaited, or entered.
+    """At most `size` connections, each opened when it is first needed; to be awaited, or entered. For statements that
+    find their rows by key (BY_KEY).
 
     Nothing of ours leaves anything behind in a session (locks and settings end with their transaction), so a
     connection goes back without the reset query that would cost each batch a round trip.
@@ -73,7 +82,7 @@ def pool(url: str, name: str, size: int) -> Pool:
         # A new connection has to plan every statement anew: not every 50,000 queries, that is each quarter of an hour.
         max_queries=10_000_000,
         reset=_nothing_to_reset,
-        **connect_arguments(url, name),
+        **connect_arguments(url, name, **BY_KEY),
     )
 
 

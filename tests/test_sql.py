@@ -1,8 +1,10 @@
 """Every SQL constant is prepared against the schema: what a .sql file and its loader would have offered."""
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Iterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,6 +14,7 @@ import ingest
 import quittance
 import web
 import workers
+from quittance.database import Connection
 
 BEGINNINGS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 
@@ -57,3 +60,43 @@ async def test_every_statement_is_valid(database: Pool) -> None:
 def test_statement_names_its_columns(name: str) -> None:
     """`SELECT * FROM unnest(…)` names them in the INSERT around it."""
     assert "SELECT *" not in ALL[name].replace("SELECT * FROM unnest", "")
+
+
+# What reads all of an index or a table by its purpose, or what stays small: the relay's gauge, the Checkout Sessions that
+# can be paid just now, the people who are connecting Stripe.
+WHOLE = {"workers.runtime.housekeeping.DEPTH", "quittance.checkout_book.CLOSE_SESSIONS", "web.connect_states.GRANTED"}
+BY_KEY = sorted(name for name in ALL if not name.startswith("quittance.cli.") and name not in WHOLE)
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's nodes, itself included."""
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from nodes(each)
+
+
+def reads_all(node: dict[str, Any]) -> bool:
+    """Whether a node reads all of a table or an index, to join or to filter it afterwards."""
+    kind = str(node["Node Type"])
+    return kind in ("Seq Scan", "Hash Join", "Merge Join") or ("Index" in kind and "Index Cond" not in node)
+
+
+async def plan_for_any(db: Connection, statement: str) -> dict[str, Any]:
+    """The plan that Postgres keeps, whatever the arguments."""
+    parameters = (await db.prepare(statement)).get_parameters()
+    given = f"({', '.join(['NULL'] * len(parameters))})" if parameters else ""
+    await db.execute(f"PREPARE judged AS {statement}")
+    ((explained,),) = await db.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE judged{given}")
+    await db.execute("DEALLOCATE judged")
+    return dict(json.loads(explained)[0]["Plan"])
+
+
+async def test_no_statement_reads_all_of_a_table_without_statistics(database: Pool) -> None:
+    """A plan made before the first ANALYZE is kept while the tables grow."""
+    wrong = []
+    async with database.acquire() as db:
+        await db.execute("SET plan_cache_mode = force_generic_plan")
+        for name in BY_KEY:
+            found = [node for node in nodes(await plan_for_any(db, ALL[name])) if reads_all(node)]
+            wrong += [f"{name}: {node['Node Type']} {node.get('Relation Name', '')}" for node in found]
+    assert not wrong, "\n".join(wrong)
