@@ -107,7 +107,10 @@ CREATE TABLE IF NOT EXISTS outbox (
     headers     jsonb       NOT NULL,
     body        bytea       NOT NULL,
     queued_at   timestamptz NOT NULL DEFAULT now()
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+) WITH (
+    -- Every row is deleted within a second: a vacuum a minute, without pauses, keeps the table at a minute's size.
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0
+);
 COMMENT ON TABLE outbox IS
     'What is committed and not yet confirmed by the broker, one row per event and destination; the relay deletes it.';
 COMMENT ON COLUMN outbox.stream IS 'Rows of one stream (a quote) are published in order of id.';
