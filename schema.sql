@@ -645,6 +645,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION empty_default_partition IS 'Deletes from DEFAULT what is older, and has been here for longer; 40 days at least.';
 
+-- SKIP_LOCKED: who vacuums or analyses it just now is not waited for.
+CREATE OR REPLACE FUNCTION analyze_table(named text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND relname = named)
+    THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%s is no table of ours', named);
+    END IF;
+    EXECUTE format('ANALYZE (SKIP_LOCKED) %I', named);
+END $$;
+COMMENT ON FUNCTION analyze_table IS 'Takes the planner''s statistics of a table of this schema.';
+
 -- Who has a token's hash is told whose it is; nobody but the owner can read the hashes that there are.
 CREATE OR REPLACE FUNCTION tokens_with(hashes bytea[])
 RETURNS TABLE (id bigint, token_hash bytea, account text, livemode boolean, permissions text[], revoked boolean)
@@ -707,10 +718,10 @@ BEGIN
     SELECT string_agg(format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', named::regprocedure, here), '; ')
     INTO lists
     FROM unnest('{"make_partition(text,timestamptz)","drop_partition(text,timestamptz)",
-                  "empty_default_partition(text,timestamptz)",tokens_with(bytea[])}'::text[]) AS named;
+                  "empty_default_partition(text,timestamptz)",analyze_table(text),tokens_with(bytea[])}'::text[]) AS named;
     EXECUTE lists;
     REVOKE ALL ON FUNCTION partition_column, partition_end, partition_name, make_partition, drop_partition,
-                           empty_default_partition, tokens_with FROM PUBLIC;
+                           empty_default_partition, analyze_table, tokens_with FROM PUBLIC;
 
     -- What everybody has by default: the database and the schema are ours alone, as far as they are ours.
     IF pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
@@ -738,7 +749,8 @@ BEGIN
     END IF;
     EXECUTE format('REVOKE ALL ON SEQUENCE versions FROM PUBLIC, %s', roles);
     EXECUTE format(
-        'REVOKE ALL ON FUNCTION make_partition, drop_partition, empty_default_partition, tokens_with FROM %s', roles
+        'REVOKE ALL ON FUNCTION make_partition, drop_partition, empty_default_partition, analyze_table, tokens_with FROM %s',
+        roles
     );
 
     IF to_regrole('quittance_workers') IS NOT NULL THEN
@@ -763,7 +775,8 @@ BEGIN
             ON failed_deliveries TO quittance_relay;
         GRANT INSERT ON failed_delivery_history TO quittance_relay;
         GRANT SELECT ON inbox TO quittance_relay;
-        GRANT EXECUTE ON FUNCTION make_partition, drop_partition, empty_default_partition, tokens_with TO quittance_relay;
+        GRANT EXECUTE ON FUNCTION make_partition, drop_partition, empty_default_partition, analyze_table, tokens_with
+            TO quittance_relay;
     END IF;
 
     IF to_regrole('quittance_web') IS NOT NULL THEN

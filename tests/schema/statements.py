@@ -52,6 +52,7 @@ RUN_BY: Final[Mapping[str, frozenset[str]]] = {
         "quittance.outbox": (WORKERS, WEB),
         "quittance.partitions": (RELAY,),
         "quittance.partitions.EXISTING": (RELAY, OPERATORS),
+        "quittance.statistics": (RELAY,),
         "quittance.publishing": (WORKERS, WEB),
         "quittance.publishing.EXPIRE": (WEB,),
         # A preview runs as quittance_workers, and asks before and after as itself.

@@ -106,6 +106,7 @@ class Process:
             ("redelivery", redelivery.run(pool, settings.amqp_url, stopping)),
             (DEAD_LETTERS, dead_letters.consume(pool, settings.amqp_url, stopping, self._intakes)),
             ("partitions", housekeeping.keep_partitions(settings.database_url, days, stopping)),
+            ("statistics", housekeeping.keep_statistics(pool, stopping)),
             ("gauges", housekeeping.keep_gauges(pool, stopping)),
         ]
 
