@@ -14,7 +14,7 @@ SELECT 'self', true, 'pi_' || n, 'Q-' || n, 'payment_intent', '{}' FROM generate
 
 async def looked_up_by(db: Connection) -> str:
     """What the prepared statement's plan looks objects up by; the plan is the one that Postgres kept."""
-    plan = [row[0] for row in await db.fetch("EXPLAIN EXECUTE owners(NULL, NULL, NULL)")]
+    plan = [str(row[0]) for row in await db.fetch("EXPLAIN EXECUTE owners(NULL, NULL, NULL)")]
     return next(line for line in plan if "Index Cond" in line)
 
 
