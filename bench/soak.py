@@ -52,6 +52,8 @@ SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quotes WHERE status 
        (SELECT count(*) FROM quote_status_changes), (SELECT count(*) FROM emails WHERE state = 'sent'),
        (SELECT count(*) FROM failed_deliveries), (SELECT count(*) FROM outbox)
 """
+MAILS_DUE: Final = "SELECT count(*) FROM emails WHERE state = 'due'"
+MAILS_PATIENCE: Final = 600.0  # seconds
 GAPS: Final = """
 SELECT count(*) FROM quotes JOIN (
     SELECT account, livemode, quote_id, count(*) AS changes, max(sequence) AS last FROM quote_status_changes GROUP BY 1, 2, 3
@@ -141,6 +143,14 @@ async def minute(target: Target, run: str, rate: float, folder: Path) -> tuple[M
     ), sent
 
 
+async def mails_sent(target: Target) -> float:
+    """How long it takes until no mail is due any more; at most MAILS_PATIENCE."""
+    began = time.monotonic()
+    while await target.db.fetchval(MAILS_DUE) and time.monotonic() - began < MAILS_PATIENCE:
+        await asyncio.sleep(0.5)
+    return time.monotonic() - began
+
+
 async def faults(target: Target, minutes: list[Minute]) -> list[str]:
     """What is missing, or there too often, of all that was accepted."""
     events, lives = sum(each.events for each in minutes), sum(each.lives for each in minutes)
@@ -186,6 +196,7 @@ async def soak(chosen: argparse.Namespace, found: Soak) -> None:
                     flush=True,
                 )
             await target.idle()
+            found.mails_after = await mails_sent(target)
             found.faults = await faults(target, found.minutes)
             found.pruned = await prune(target, given.database_url)
 

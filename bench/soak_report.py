@@ -42,11 +42,14 @@ class Pruned(Struct):
 
 
 class Soak(Struct):
-    """All of it. `faults`: what was accepted and is not there, or there too often."""
+    """All of it. `faults`: what was accepted and is not there, or there too often; `mails_after`: how long after the end of
+    the stream the last mail was sent (seconds).
+    """
 
     rate: float
     first: Look | None = None
     minutes: list[Minute] = field(default_factory=list)
+    mails_after: float = 0.0
     faults: list[str] | None = None
     pruned: Pruned | None = None
 
@@ -76,7 +79,7 @@ def markdown(found: Soak) -> str:
         "servers, all on one machine.\n\n"
         f"{events:,} events ({sum(each.lives for each in minutes):,} complete lives) in {seconds / 60:.0f} minutes, "
         f"{events / seconds:,.0f} a second; asked for: {found.rate:,.0f}. {sum(each.refused for each in minutes)} answers were "
-        "not 200. "
+        f"not 200. The last mail was sent {found.mails_after:.0f} s after the last event. "
     )
     wrong = "; ".join(found.faults or ())
     verdict = f"**Wrong: {wrong}.**" if wrong else "At the end everything accepted was there, once: archive, status, "
