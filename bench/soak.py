@@ -146,7 +146,9 @@ async def minute(target: Target, run: str, rate: float, folder: Path) -> tuple[M
 async def mails_sent(target: Target) -> float:
     """How long it takes until no mail is due any more; at most MAILS_PATIENCE."""
     began = time.monotonic()
-    while await target.db.fetchval(MAILS_DUE) and time.monotonic() - began < MAILS_PATIENCE:
+    while time.monotonic() - began < MAILS_PATIENCE:
+        if not await target.db.fetchval(MAILS_DUE):
+            break
         await asyncio.sleep(0.5)
     return time.monotonic() - began
 
