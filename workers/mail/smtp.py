@@ -37,7 +37,8 @@ COMMAND_TIMEOUT: Final = 10.0
 WHOLE_TIMEOUT: Final = 18.0
 
 # Answers that are about us, not about the mail: 421 closing, 454 TLS, 53x login.
-ABOUT_US: Final = frozenset({421, 454, 530, 534, 535, 538})
+CLOSING: Final = 421
+ABOUT_US: Final = frozenset({CLOSING, 454, 530, 534, 535, 538})
 
 
 class ServerAway(Exception):
@@ -68,8 +69,8 @@ class Mailer:
         smtp: aiosmtplib.SMTP | None = None
         try:
             async with asyncio.timeout(WHOLE_TIMEOUT), self._slots:
-                smtp = await self._connection()
-                await self._envelope(smtp, sender, recipient, utf8=utf8)
+                smtp = await self._begun(sender, utf8=utf8)
+                await _recipient(smtp, recipient, utf8=utf8)
                 handing_over = True
                 await self._data(smtp, wire)
                 self._idle.append((smtp, time.monotonic()))
@@ -90,38 +91,23 @@ class Mailer:
                 smtp.close()
         self._idle.clear()
 
-    async def _connection(self) -> aiosmtplib.SMTP:
-        """A connection that answers: an idle one, else a new one."""
+    async def _begun(self, sender: Address, *, utf8: bool) -> aiosmtplib.SMTP:
+        """A connection with a mail begun: an idle one, else a new one.
+
+        An idle one ended its last mail well, so MAIL may follow at once: it also tells whether the server is still there.
+        """
         while self._idle:
             smtp, since = self._idle.pop()
-            if time.monotonic() - since < LONGEST_IDLE:
-                try:
-                    await smtp.rset(timeout=COMMAND_TIMEOUT)
-                except (aiosmtplib.SMTPException, OSError, TimeoutError):
-                    pass  # closed meanwhile, or tired of us
-                else:
-                    return smtp
-            smtp.close()
-        return await connect(self.server)
-
-    @staticmethod
-    async def _envelope(smtp: aiosmtplib.SMTP, sender: Address, recipient: Address, *, utf8: bool) -> None:
-        options = []
-        if utf8:
-            if not smtp.supports_extension("smtputf8"):
-                raise NotEver("the mail server does not take addresses beyond ASCII (SMTPUTF8)")
-            options = ["SMTPUTF8", "BODY=8BITMIME"]
-        encoding = "utf-8" if utf8 else "ascii"
-        try:
-            await smtp.mail(sender.addr_spec, options=options, encoding=encoding)
-        except aiosmtplib.SMTPResponseException as error:
-            if error.code < 500 or error.code in ABOUT_US:
-                raise
-            raise NotEver(answer(error)) from error
-        try:
-            await smtp.rcpt(recipient.addr_spec, encoding=encoding)
-        except aiosmtplib.SMTPResponseException as error:
-            raise _about_the_mail(error) from error
+            if time.monotonic() - since >= LONGEST_IDLE:
+                smtp.close()
+                continue
+            try:
+                return await _begin(smtp, sender, utf8=utf8)
+            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                if isinstance(error, aiosmtplib.SMTPResponseException) and error.code != CLOSING:
+                    raise
+                # Closed meanwhile, or tired of us: that says nothing about the server.
+        return await _begin(await connect(self.server), sender, utf8=utf8)
 
     @staticmethod
     async def _data(smtp: aiosmtplib.SMTP, message: bytes) -> None:
@@ -129,6 +115,37 @@ class Mailer:
             await smtp.data(message, timeout=WHOLE_TIMEOUT)  # a server may look into a mail before it answers
         except aiosmtplib.SMTPResponseException as error:
             raise _about_the_mail(error) from error
+
+
+async def _begin(smtp: aiosmtplib.SMTP, sender: Address, *, utf8: bool) -> aiosmtplib.SMTP:
+    """The connection, with a mail begun; closed where that fails."""
+    try:
+        await _sender(smtp, sender, utf8=utf8)
+    except BaseException:
+        smtp.close()
+        raise
+    return smtp
+
+
+async def _sender(smtp: aiosmtplib.SMTP, sender: Address, *, utf8: bool) -> None:
+    options = []
+    if utf8:
+        if not smtp.supports_extension("smtputf8"):
+            raise NotEver("the mail server does not take addresses beyond ASCII (SMTPUTF8)")
+        options = ["SMTPUTF8", "BODY=8BITMIME"]
+    try:
+        await smtp.mail(sender.addr_spec, options=options, encoding="utf-8" if utf8 else "ascii")
+    except aiosmtplib.SMTPResponseException as error:
+        if error.code < 500 or error.code in ABOUT_US:
+            raise
+        raise NotEver(answer(error)) from error
+
+
+async def _recipient(smtp: aiosmtplib.SMTP, recipient: Address, *, utf8: bool) -> None:
+    try:
+        await smtp.rcpt(recipient.addr_spec, encoding="utf-8" if utf8 else "ascii")
+    except aiosmtplib.SMTPResponseException as error:
+        raise _about_the_mail(error) from error
 
 
 def _about_the_mail(error: aiosmtplib.SMTPResponseException) -> Exception:
