@@ -43,6 +43,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     # under, where it is not the type.
     stream: str = ""
     routing_key: str = ""
+    # Only of a status change: whether a mail may come of it, so that notifications has to hear of it.
+    mail_due: bool = False
     # Only of a command from the CRM and of its answer: JSON, who sent it and where the answer goes (workers/commands.py).
     about: str | None = None
 

@@ -21,15 +21,15 @@ ANSWERS: Final = frozenset({ACCEPTED, REFUSED})
 BUCKETS: Final = 64
 
 
-# A channel for each destination: a loop is woken, when this commits, only by what it can publish.
+# A channel for each destination: a loop is woken, when this commits, only by what it can publish, and told where to look.
 WRITE: Final = """
 WITH written AS (
     INSERT INTO outbox (destination, bucket, stream, exchange, routing_key, event_id, type, headers, body)
     SELECT * FROM unnest($1::text[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                          $8::jsonb[], $9::bytea[])
-    RETURNING destination
+    RETURNING destination, bucket
 )
-SELECT pg_notify('outbox_' || destination, '') FROM (SELECT DISTINCT destination FROM written) AS woken
+SELECT pg_notify('outbox_' || destination, string_agg(DISTINCT bucket::text, ' ')) FROM written GROUP BY destination
 """
 
 
@@ -42,14 +42,12 @@ class Route(NamedTuple):
 
 
 def routes(event: Event) -> tuple[Route, ...]:
-    """A status change goes to the CRM and, apart from it, to the mails; an answer to the queue that asked; our other
-    events stay within Quittance.
+    """A status change goes to the CRM and, apart from it and where one is due, to the mails; an answer to the queue that
+    asked; our other events stay within Quittance.
     """
     if event.type == STATUS_CHANGED:
-        return (
-            Route("crm", CRM_EVENTS, event.routing_key),
-            Route("notifications", "", NOTIFICATIONS_QUEUE),
-        )
+        crm = Route("crm", CRM_EVENTS, event.routing_key)
+        return (crm, Route("notifications", "", NOTIFICATIONS_QUEUE)) if event.mail_due else (crm,)
     if event.type in ANSWERS:
         return (Route("replies", "", event.routing_key),)
     return (Route("quittance", QUITTANCE_EVENTS, event.routing_key or event.type),)
@@ -75,7 +73,7 @@ async def write(db: Connection, events: Sequence[Event]) -> None:
 
 
 def wake_channel(destination: str) -> str:
-    """The channel of NOTIFY that says: something was committed for this destination."""
+    """The channel of NOTIFY that says: something was committed for this destination, in these buckets."""
     return f"outbox_{destination}"
 
 

@@ -2,7 +2,7 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,16 @@ from workers.quote_book import Book, QuoteRecord
 # What differs in every event, and so is no change in itself.
 NOT_COMPARED: Final = ("sequence", "previous", "cause")
 
+
+class MailsAskedFor(NamedTuple):
+    """The mail "paid" of a revision, and one for each anomaly; to the owner, where one is known."""
+
+    owner: str | None
+    paid_revision: int | None
+    anomalies: tuple[str, ...]
+
+
+NO_MAIL: Final = MailsAskedFor(None, None, ())
 NO_PUBLICATION: Final = Publication(key=(0, ""))
 
 
@@ -44,6 +54,7 @@ def _documents_named(record: QuoteRecord, quote_id: str, state: QuoteState, beca
 
 def _status_changed(record: QuoteRecord, quote_id: str, data: dict[str, Any], because: Event) -> Event:
     previous = record.data["status"] if record.data is not None else None
+    asked_before = mails_asked_for(record.data)
     record.sequence += 1
     record.data = data | {
         "sequence": record.sequence,
@@ -77,7 +88,16 @@ def _status_changed(record: QuoteRecord, quote_id: str, data: dict[str, Any], be
         traceparent=because.traceparent,
         stream=quote_id,
         routing_key=f"quote.payment_status.{data['status']}",
+        mail_due=mails_asked_for(data) not in (NO_MAIL, asked_before),
     )
+
+
+def mails_asked_for(data: dict[str, Any] | None) -> MailsAskedFor:
+    """Which mails a quote's state asks for, and to whom (S5): a change in which that stays the same brings none."""
+    if data is None or not (data["paid_at"] or data["anomalies"]):
+        return NO_MAIL
+    paid_revision = (data["paid_revision"] or data["revision"]) if data["paid_at"] else None
+    return MailsAskedFor(data["owner"]["email"], paid_revision, tuple(data["anomalies"]))
 
 
 def _data(book: Book, quote_id: str, state: QuoteState) -> dict[str, Any]:
