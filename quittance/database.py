@@ -113,10 +113,10 @@ async def close(db: asyncpg.Connection) -> None:
         db.terminate()
 
 
-def on_notify(action: Callable[[], None]) -> Callable[..., None]:
-    """A LISTEN callback that only calls `action`: our notifications carry nothing, they wake somebody."""
+def on_notify(action: Callable[[str], None]) -> Callable[..., None]:
+    """A LISTEN callback that calls `action` with what the notification says."""
 
-    def wake(*_: object) -> None:
-        action()
+    def wake(_connection: object, _process: int, _channel: str, payload: str) -> None:
+        action(payload)
 
     return wake

@@ -18,12 +18,11 @@ from workers.customer_ledger import (
     LOAD_LINKS,
     AddressRow,
     CheckedOut,
+    link_rows,
     load_addresses,
     load_aliases,
     load_links,
-    save_addresses,
-    save_aliases,
-    save_links,
+    save_book,
 )
 
 # Drawn under the locks, so that of two changes of one session the later has the greater version.
@@ -126,9 +125,12 @@ async def _record(changes: Sequence[Change], reach: Reach, db: Connection) -> Re
     drawn = await db.fetch(DRAW_VERSIONS, len(taken.told)) if taken.told else []
     said = [Told(*what, row["version"]) for what, row in zip(taken.told, drawn, strict=True)]
     checkouts.versions |= {one.session_id: one.version for one in said}
-    await save_aliases(db, book.changed_since(aliases))
-    await save_addresses(db, _changed_rows(changes, book, rows))
-    await save_links(db, taken.sessions, checkouts)
+    await save_book(
+        db,
+        aliases=book.changed_since(aliases),
+        addresses=_changed_rows(changes, book, rows),
+        links=link_rows(taken.sessions, checkouts),
+    )
     return Recorded(said, taken.guests)
 
 

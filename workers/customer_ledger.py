@@ -10,6 +10,7 @@ from quittance.domain.address_book import Checkouts, Id
 from quittance.domain.customers import NO_ADDRESS, Alias, Known, Link, Seniority, Spelling, Stay
 from quittance.domain.ranks import Key
 from quittance.locks import Connection
+from quittance.statements import Row, save
 
 LOAD_LINKS: Final = """
 SELECT q.account, q.livemode, q.session_id, q.quote_id, q.stripe_customer_id, q.email, q.paid, q.rank, q.created,
@@ -195,12 +196,19 @@ async def load_addresses(
     return rows, others
 
 
-async def save_aliases(db: Connection, aliases: Mapping[Id, Alias]) -> None:
-    """Save what is known of these Stripe customers."""
-    await _save(db, SAVE_ALIASES, [_alias_row(one, alias) for one, alias in aliases.items()])
+async def save_book(
+    db: Connection, *, aliases: Mapping[Id, Alias], addresses: Mapping[Id, AddressRow], links: list[Row]
+) -> None:
+    """Save what is known of Stripe customers, of addresses (each row has a spelling), and of sessions (`link_rows`)."""
+    await save(
+        db,
+        (SAVE_ALIASES, _in_order(_alias_row(one, alias) for one, alias in aliases.items())),
+        (SAVE_CUSTOMERS, _in_order(_address_rows(addresses))),
+        (SAVE_LINKS, _in_order(links)),
+    )
 
 
-def _alias_row(one: Id, alias: Alias) -> tuple[Any, ...]:
+def _alias_row(one: Id, alias: Alias) -> Row:
     address, stay = alias.address, alias.stay
     elsewhere: _Elsewhere = {
         other: (key.first, key.second, key.event_id, email, moved_at, first_at)
@@ -225,19 +233,15 @@ def _alias_row(one: Id, alias: Alias) -> tuple[Any, ...]:
     )
 
 
-async def save_addresses(db: Connection, rows: Mapping[Id, AddressRow]) -> None:
-    """Save these addresses; each row has a spelling."""
-    values = [
-        (*one, row.spelling.email, row.spelling.created, row.spelling.event_id, row.stripe_customer_id)
-        for one, row in rows.items()
-        if row.spelling is not None
-    ]
-    await _save(db, SAVE_CUSTOMERS, values)
+def _address_rows(addresses: Mapping[Id, AddressRow]) -> Iterable[Row]:
+    for one, row in addresses.items():
+        if row.spelling is not None:
+            yield (*one, row.spelling.email, row.spelling.created, row.spelling.event_id, row.stripe_customer_id)
 
 
-async def save_links(db: Connection, sessions: Iterable[Id], checkouts: Checkouts) -> None:
-    """Save the links of these sessions, and what was told of them."""
-    values = []
+def link_rows(sessions: Iterable[Id], checkouts: Checkouts) -> list[Row]:
+    """The links of these sessions, and what was told of them, as they are saved."""
+    values: list[Row] = []
     for one in sessions:
         link, told = checkouts.links[one], checkouts.told.get(one, Known(None, None))
         key = link.key
@@ -257,13 +261,12 @@ async def save_links(db: Connection, sessions: Iterable[Id], checkouts: Checkout
                 *told,
             )
         )
-    await _save(db, SAVE_LINKS, values)
+    return values
 
 
-async def _save(db: Connection, sql: str, rows: list[tuple[Any, ...]]) -> None:
-    if rows:
-        # Sorted by key: rows are written in one order by all.
-        await db.execute(sql, *map(list, zip(*sorted(rows, key=lambda row: row[:3]), strict=True)))
+def _in_order(rows: Iterable[Row]) -> list[Row]:
+    """Sorted by key: rows are written in one order by all."""
+    return sorted(rows, key=lambda row: row[:3])
 
 
 def _columns(ids: Collection[Id]) -> list[list[Any]]:

@@ -14,6 +14,7 @@ from quittance.domain.tracked import Seen
 from quittance.errors import Rejected
 from quittance.event import Cause, Event, data_of
 from quittance.locks import Connection, lock
+from quittance.statements import Row, save
 
 LOAD_NAMINGS: Final = """
 SELECT account, livemode, quote_id, version
@@ -112,6 +113,7 @@ class Ledger:
 
     entries: Entries
     versions: dict[QuoteKey, int]
+    named_before: frozenset[QuoteKey]
 
     def is_newest(self, quote: QuoteKey, version: int) -> bool:
         """Whether no newer naming of the quote has been seen: an older one that comes late is passed over.
@@ -125,9 +127,10 @@ class Ledger:
 
     async def save(self, db: Connection) -> None:
         """Store what has changed."""
-        await _save_entries(db, self.entries)
-        if self.versions:
-            await _save_namings(db, self.entries, self.versions)
+        await save(db, *_entry_rows(self.entries), *_naming_rows(self.entries, self.versions))
+        # Apart: it reads the versions that were just written.
+        again: list[Row] = [(*quote, version) for quote, version in self.versions.items() if quote in self.named_before]
+        await save(db, (FORGET_OWNERS, again))
 
 
 async def open_ledger(db: Connection, quotes: set[QuoteKey], named: set[ObjectKey], seen: set[ObjectKey]) -> Ledger:
@@ -144,7 +147,7 @@ async def open_ledger(db: Connection, quotes: set[QuoteKey], named: set[ObjectKe
         objects |= {_key_of(row) for row in await db.fetch(LOAD_NAMED_OBJECTS, *_columns(quotes))}
     # A fact and the naming of its object, handled side by side by two workers, would miss each other for ever.
     await lock(db, "documents", objects)
-    return Ledger(await _load(db, objects, named), versions)
+    return Ledger(await _load(db, objects, named), versions, frozenset(versions))
 
 
 def facts_of_event(event: Event) -> list[Kept]:
@@ -216,10 +219,10 @@ def _key_of(row: Record) -> ObjectKey:
     return ObjectKey(row["account"], row["livemode"], row["object_id"])
 
 
-async def _save_entries(db: Connection, entries: Entries) -> None:
-    saved: list[tuple[object, ...]] = []
-    dropped: list[ObjectKey] = []
-    waiting: list[tuple[object, ...]] = []
+def _entry_rows(entries: Entries) -> list[tuple[str, list[Row]]]:
+    saved: list[Row] = []
+    dropped: list[Row] = []
+    waiting: list[Row] = []
     for key, entry in entries.items():
         if entry.told is not None and entry.kept is not None:
             if entry.changed or entry.kept != entry.stored:
@@ -229,15 +232,10 @@ async def _save_entries(db: Connection, entries: Entries) -> None:
             waiting.append((*key, _text(entry.kept)))
         else:
             waiting += [(*key, _text(fact)) for fact in entry.facts]
-    if waiting:
-        await db.execute(KEEP_WAITING, *_columns(waiting))
-    if dropped:
-        await db.execute(DROP_DOCUMENTS, *_columns(dropped))
-    if saved:
-        await db.execute(SAVE_DOCUMENTS, *_columns(saved))
+    return [(KEEP_WAITING, waiting), (DROP_DOCUMENTS, dropped), (SAVE_DOCUMENTS, saved)]
 
 
-def _row(key: ObjectKey, version: int, quote_id: str, document: Document, kept: Kept) -> tuple[object, ...]:
+def _row(key: ObjectKey, version: int, quote_id: str, document: Document, kept: Kept) -> Row:
     """In the order of SAVE_DOCUMENTS."""
     return (
         *key,
@@ -257,18 +255,14 @@ def _row(key: ObjectKey, version: int, quote_id: str, document: Document, kept: 
     )
 
 
-async def _save_namings(db: Connection, entries: Entries, versions: dict[QuoteKey, int]) -> None:
-    namings = _columns((*quote, version) for quote, version in versions.items())
-    owners = [
+def _naming_rows(entries: Entries, versions: dict[QuoteKey, int]) -> list[tuple[str, list[Row]]]:
+    owners: list[Row] = [
         (*key, quote_id, version)
         for key, entry in entries.items()
         for quote_id, version in entry.owners.items()
         if versions.get(QuoteKey(key.account, key.livemode, quote_id)) == version
     ]
-    await db.execute(SAVE_NAMINGS, *namings)
-    if owners:
-        await db.execute(SAVE_OWNERS, *_columns(owners))
-    await db.execute(FORGET_OWNERS, *namings)
+    return [(SAVE_NAMINGS, [(*quote, version) for quote, version in versions.items()]), (SAVE_OWNERS, owners)]
 
 
 def _text(kept: Kept) -> str:

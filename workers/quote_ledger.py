@@ -26,20 +26,22 @@ from workers.quote_saving import save_books
 
 Key = tuple[str, bool, str]  # account, livemode, object id or quote id
 
+SAVEPOINT: Final = "SAVEPOINT nothing_locked"
+LET_GO: Final = "ROLLBACK TO SAVEPOINT nothing_locked"
 OWNERS: Final = """
 SELECT account, livemode, object_id, quote_id
 FROM stripe_objects
 JOIN unnest($1::text[], $2::boolean[], $3::text[]) AS wanted (account, livemode, object_id)
 USING (account, livemode, object_id)
 """
+# A quote's own row, and one for each of its objects, which has a snapshot instead.
 QUOTES: Final = """
-SELECT account, livemode, quote_id, sequence, facts, data, documents_version, document_names
+SELECT account, livemode, quote_id, NULL AS snapshot, sequence, facts, data, documents_version, document_names
 FROM quotes
 JOIN unnest($1::text[], $2::boolean[], $3::text[]) AS wanted (account, livemode, quote_id)
 USING (account, livemode, quote_id)
-"""
-OBJECTS: Final = """
-SELECT account, livemode, quote_id, snapshot
+UNION ALL
+SELECT account, livemode, quote_id, snapshot, NULL, NULL, NULL, NULL, NULL
 FROM stripe_objects
 JOIN unnest($1::text[], $2::boolean[], $3::text[]) AS wanted (account, livemode, quote_id)
 USING (account, livemode, quote_id)
@@ -101,14 +103,12 @@ async def open_ledger(readings: Sequence[Reading], db: Connection) -> Ledger:
         for quote_id in (reading.told_quote, *(one.claim.quote_id for one in reading.sightings if one.claim))
         if quote_id is not None
     }
+    await db.execute(SAVEPOINT)  # never released, which would cost a round trip: the transaction's end does it
     while True:
-        savepoint = db.transaction()
-        await savepoint.start()
         loading = _Loading(readings, ids, quotes, db)
         if await loading.complete():
-            await savepoint.commit()
             return loading.ledger
-        await savepoint.rollback()  # which gives the locks back
+        await db.execute(LET_GO)
         ids, quotes = loading.wider_ids, loading.wider_quotes
 
 
@@ -137,14 +137,18 @@ class _Loading:
         quotes = self.quotes | {(*key[:2], quote_id) for key, quote_id in owned.items()}
         await lock(self.db, "quotes", quotes)
         await self._load_quotes(quotes)
-        if not await self._load_objects(quotes):
+        if not await self._owners_outside(quotes):
             return False
         await self._load_waiting(set(owned), quotes)
         return self.wider_ids <= self.ids
 
     async def _load_quotes(self, quotes: set[Key]) -> None:
         for row in await self._fetch(QUOTES, quotes):
-            self.ledger.book(_scope(row)).quotes[row["quote_id"]] = QuoteRecord(
+            book = self.ledger.book(_scope(row))
+            if row["snapshot"] is not None:
+                book.put(_tracked.decode(row["snapshot"]), row["quote_id"])
+                continue
+            book.quotes[row["quote_id"]] = QuoteRecord(
                 facts=_facts.decode(row["facts"]),
                 sequence=row["sequence"],
                 data=msgspec.json.decode(row["data"]),
@@ -152,12 +156,10 @@ class _Loading:
                 document_names=msgspec.json.decode(row["document_names"]),
             )
 
-    async def _load_objects(self, quotes: set[Key]) -> bool:
-        """Load all objects of the quotes. False where one is tied to an object of a quote that is not locked: two
-        quotes claim parts of one purchase, and both are judged together.
+    async def _owners_outside(self, quotes: set[Key]) -> bool:
+        """False where an object is tied to one of a quote that is not locked: two quotes claim parts of one purchase, and
+        both are judged together.
         """
-        for row in await self._fetch(OBJECTS, quotes):
-            self.ledger.book(_scope(row)).put(_tracked.decode(row["snapshot"]), row["quote_id"])
         outside = {
             (*scope, object_id)
             for scope, book in self.ledger.books.items()

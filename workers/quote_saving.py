@@ -1,4 +1,4 @@
-"""Storing what a batch made of its quotes, objects and waiting facts: one statement per table."""
+"""Storing what a batch made of its quotes, objects and waiting facts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -7,6 +7,7 @@ import msgspec
 
 from quittance.domain.tracked import Tracked
 from quittance.locks import Connection
+from quittance.statements import Row, save
 from workers.quote_book import Book, QuoteRecord, Scope, Told
 from workers.quote_changes import NO_PUBLICATION
 
@@ -64,20 +65,16 @@ INSERT INTO waiting_facts (account, livemode, id, object_id, fact)
 SELECT * FROM unnest($1::text[], $2::boolean[], $3::text[], $4::text[], $5::jsonb[])
 """
 
-Row = tuple[Any, ...]
-
 
 async def save_books(books: Sequence[Book], db: Connection) -> None:
     """Store everything that changed in `books`."""
-    await _execute(db, SAVE_QUOTES, [row for book in books for row in _quotes(book)])
-    await _execute(db, SAVE_CHANGES, [row for book in books for row in _changes(book)])
-    await _execute(db, SAVE_OBJECTS, [row for book in books for row in _objects(book)])
-    await _execute(db, SAVE_WAITING, [row for book in books for row in _waiting(book)])
-
-
-async def _execute(db: Connection, statement: str, rows: list[Row]) -> None:
-    if rows:
-        await db.execute(statement, *(list(column) for column in zip(*rows, strict=True)))
+    await save(
+        db,
+        (SAVE_QUOTES, [row for book in books for row in _quotes(book)]),
+        (SAVE_CHANGES, [row for book in books for row in _changes(book)]),
+        (SAVE_OBJECTS, [row for book in books for row in _objects(book)]),
+        (SAVE_WAITING, [row for book in books for row in _waiting(book)]),
+    )
 
 
 def _quotes(book: Book) -> Iterable[Row]:

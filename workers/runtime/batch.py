@@ -60,5 +60,5 @@ async def within(db: Connection, queue: str, handle: Handler, events: Sequence[E
     told = await inbox.first_seen(db, queue, events)
     emitted = await handle(told.fresh, db) if told.fresh else []
     await outbox.write(db, emitted)
-    resolved = await failures.resolve(db, queue, events)
-    return Handled(told.fresh, told.duplicates, emitted, resolved)
+    await failures.resolve(db, queue, told.failed)
+    return Handled(told.fresh, told.duplicates, emitted, len(told.failed))

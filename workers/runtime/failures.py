@@ -49,13 +49,6 @@ ON CONFLICT (queue, account, livemode, event_id) DO UPDATE SET
     last_failed_at = now()
 RETURNING id
 """
-# What the inbox cannot know: a row that waits for a retry or a person, of an event that is handled now.
-OPEN: Final = """
-SELECT id FROM failed_deliveries
-JOIN unnest($2::text[], $3::boolean[], $4::text[]) AS given (account, livemode, event_id)
-    USING (account, livemode, event_id)
-WHERE queue = $1 AND state IN ('retrying', 'replaying', 'dead')
-"""
 RESOLVE: Final = """
 WITH resolved AS (
     UPDATE failed_deliveries SET state = 'resolved', next_at = NULL
@@ -168,18 +161,10 @@ async def marked(db: Connection, queue: str) -> set[Key]:
     return {(row[0], row[1], row[2]) for row in await db.fetch(MARKED, queue)}
 
 
-async def resolve(db: Connection, queue: str, events: Sequence[Event]) -> int:
-    """Close the rows of `events`, which are handled now; in the caller's transaction. Returns how many there were."""
-    ids = await db.fetch(
-        OPEN,
-        queue,
-        [event.account for event in events],
-        [event.livemode for event in events],
-        [event.id for event in events],
-    )
+async def resolve(db: Connection, queue: str, ids: Sequence[int]) -> None:
+    """Close these rows, whose events are handled now; in the caller's transaction."""
     if ids:
-        await db.execute(RESOLVE, sorted(row[0] for row in ids), actor(queue))
-    return len(ids)
+        await db.execute(RESOLVE, ids, actor(queue))
 
 
 async def _load(db: Connection, queue: str, which: Key) -> _Row | None:

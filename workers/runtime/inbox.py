@@ -11,13 +11,24 @@ Key = tuple[str, bool, str]  # account, livemode, event id
 
 # Two processes with the same event at once: the second waits here for the first's commit, and finds it handled; or
 # for its rollback, and handles it. Keys go in sorted, or two such batches would wait for each other in a ring.
+#
+# With it come the open failures: rows that wait for a retry or a person, of events that are handled now. Such a row that
+# another process writes a moment later is found when its event is sent again.
 FIRST_SEEN: Final = """
-INSERT INTO inbox (created, queue, account, livemode, event_id)
-SELECT to_timestamp(created), $1, account, livemode, event_id
-FROM unnest($2::bigint[], $3::text[], $4::boolean[], $5::text[]) AS given (created, account, livemode, event_id)
-ORDER BY created, account, livemode, event_id
-ON CONFLICT DO NOTHING
-RETURNING account, livemode, event_id
+WITH given AS MATERIALIZED (
+    SELECT created, account, livemode, event_id
+    FROM unnest($2::bigint[], $3::text[], $4::boolean[], $5::text[]) AS given (created, account, livemode, event_id)
+    ORDER BY created, account, livemode, event_id
+), entered AS (
+    INSERT INTO inbox (created, queue, account, livemode, event_id)
+    SELECT to_timestamp(created), $1, account, livemode, event_id FROM given
+    ON CONFLICT DO NOTHING
+    RETURNING account, livemode, event_id
+)
+SELECT account, livemode, event_id, NULL AS failed_delivery_id FROM entered
+UNION ALL
+SELECT account, livemode, event_id, failed_deliveries.id FROM given JOIN failed_deliveries USING (account, livemode, event_id)
+WHERE queue = $1 AND state IN ('retrying', 'replaying', 'dead')
 """
 
 
@@ -27,6 +38,7 @@ class Sorted:
 
     fresh: list[Event]
     duplicates: list[Event]
+    failed: list[int]  # ids of failed_deliveries that are still open
 
 
 def key(event: Event) -> Key:
@@ -60,11 +72,11 @@ async def first_seen(db: Connection, queue: str, events: Sequence[Event]) -> Sor
         [event.livemode for event in unique],
         [event.id for event in unique],
     )
-    new = {(row[0], row[1], row[2]) for row in rows}
+    new = {(row[0], row[1], row[2]) for row in rows if row[3] is None}
     fresh: list[Event] = []
     for event in unique:
         if event.replay_id is not None or key(event) in new:
             fresh.append(event)
         else:
             duplicates.append(event)
-    return Sorted(fresh, duplicates)
+    return Sorted(fresh, duplicates, sorted(row[3] for row in rows if row[3] is not None))

@@ -16,9 +16,12 @@ PROBE: Final = "SELECT 1"
 PROBE_EVERY: Final = 10.0
 
 
-async def listen(url: str, wakes: Mapping[str, Sequence[Callable[[], None]]], stopping: asyncio.Event) -> None:
-    """Call `wakes[channel]` on each notification, until `stopping` is set; and once whenever listening begins, for
-    what was missed. Without it, loops fall back to their polls.
+EVERYTHING: Final = ""  # what a wake is told that means: look everywhere
+
+
+async def listen(url: str, wakes: Mapping[str, Sequence[Callable[[str], None]]], stopping: asyncio.Event) -> None:
+    """Call `wakes[channel]` with what each notification says, until `stopping` is set; and once, with EVERYTHING, whenever
+    listening begins, for what was missed. Without it, loops fall back to their polls.
     """
     pause = Backoff()
     while not stopping.is_set():
@@ -32,7 +35,7 @@ async def listen(url: str, wakes: Mapping[str, Sequence[Callable[[], None]]], st
             for channel, actions in wakes.items():
                 for action in actions:
                     await db.add_listener(channel, on_notify(action))
-                    action()
+                    action(EVERYTHING)
             pause.reset()
             while not stopping.is_set():
                 await db.execute(PROBE)

@@ -116,7 +116,7 @@ class Performer:
         """When the oldest of what is under way began: the claim, an attempt with its settling."""
         return min((*self._running.values(), *([] if self._claiming is None else [self._claiming])), default=None)
 
-    def wake(self) -> None:
+    def wake(self, _said: str = "") -> None:
         """There may be something to perform."""
         self._woken.set()
 

@@ -89,7 +89,7 @@ class Process:
             *((performer.name, performer.run()) for performer in performers),
             *((relay.name, relay.run()) for relay in relays),
         ]
-        wakes: dict[str, list[Callable[[], None]]] = {}
+        wakes: dict[str, list[Callable[[str], None]]] = {}
         if performers:
             wakes[PERFORMERS_CHANNEL] = [performer.wake for performer in performers]
         if relays:

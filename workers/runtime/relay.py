@@ -16,7 +16,9 @@ A relay that dies between publish and delete publishes again: the same id, the s
 """
 
 import asyncio
+import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
@@ -31,6 +33,7 @@ from workers.runtime import metrics, replies
 from workers.runtime.backoff import Backoff
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
 from workers.runtime.held import Held
+from workers.runtime.listener import EVERYTHING
 from workers.runtime.outlet import Outlet, Trouble, events_outlet
 from workers.runtime.replies import REPLIES
 
@@ -39,15 +42,15 @@ log = structlog.get_logger(__name__)
 # Each with a pace of its own; the numbers are half of the advisory locks' keys.
 DESTINATIONS: Final = {"crm": 1, "notifications": 2, "quittance": 3, REPLIES: 4}
 
-# MATERIALIZED: the locks are tried only on buckets that hold something, and only until CLAIM_MOST are had, or one relay
-# would hold all of them. In random order, or two relays would always begin with the same ones.
+# Which buckets hold something, for who was not told: each is looked at, which costs more than a claim.
+WAITING: Final = """
+SELECT candidate.bucket FROM generate_series(0, $2::integer - 1) AS candidate (bucket)
+WHERE EXISTS (SELECT FROM outbox WHERE outbox.destination = $1 AND outbox.bucket = candidate.bucket)
+"""
+# A bucket that another relay holds is left to it: whatever rang here rang there, before its read or for its next claim.
 CLAIM: Final = """
-WITH waiting AS MATERIALIZED (
-    SELECT candidate.bucket FROM generate_series(0, $3::integer - 1) AS candidate (bucket)
-    WHERE EXISTS (SELECT FROM outbox WHERE outbox.destination = $1 AND outbox.bucket = candidate.bucket)
-    ORDER BY random()
-)
-SELECT bucket::smallint FROM waiting WHERE pg_try_advisory_xact_lock(7202, $2::integer * 1000 + bucket) LIMIT $4
+SELECT bucket FROM unnest($2::smallint[]) AS wanted (bucket)
+WHERE pg_try_advisory_xact_lock(7202, $1::integer * 1000 + bucket)
 """
 READ: Final = """
 SELECT waiting.id, waiting.bucket, waiting.stream, waiting.exchange, waiting.routing_key, waiting.event_id,
@@ -69,7 +72,8 @@ PACES: Final = {"notifications": AT_LEISURE}
 
 CLAIM_MOST: Final = 32  # buckets
 READ_MOST: Final = 25  # rows of each
-# Should a notification be missed (it is not stored), this is how long a change waits, in seconds.
+# Should a notification be missed (it is not stored), or a queue of others take again what it refused, this is how long a
+# row waits, in seconds.
 POLL: Final = 2.0
 
 
@@ -77,7 +81,10 @@ class Published(NamedTuple):
     """What a claim came to."""
 
     rows: int
-    more: bool  # may be left: what is committed later rings, these would not
+    left: frozenset[int]  # buckets that may hold more: what is committed later rings, these would not
+
+
+NOTHING: Final = Published(0, frozenset())
 
 
 class Relay:
@@ -92,11 +99,16 @@ class Relay:
         self._url = amqp_url
         self._stopping = stopping
         self._woken = asyncio.Event()
+        self._rung: set[int] = set()  # buckets that something was committed in
+        self._look_everywhere_at = 0.0  # monotonic
         self._held = Held()
         self._log = log.bind(destination=destination)
 
-    def wake(self) -> None:
-        """There may be something to publish."""
+    def wake(self, said: str = EVERYTHING) -> None:
+        """There may be something to publish, in the buckets that are named; EVERYTHING: anywhere."""
+        if said == EVERYTHING:
+            self._look_everywhere_at = 0.0
+        self._rung.update(map(int, said.split()))
         self._woken.set()
 
     async def run(self) -> None:
@@ -110,6 +122,7 @@ class Relay:
                     await self._publish_all(outlet, pause)
             except (BrokerAway, *DATABASE_ERRORS) as error:
                 self.busy_since = None
+                self._look_everywhere_at = 0.0
                 self._log.warning("outbox.away", error=f"{type(error).__name__}: {error}")
                 await pause.wait(self._stopping)
             finally:
@@ -127,18 +140,32 @@ class Relay:
             began = self.busy_since = time.monotonic()
             try:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
-                    published = await publish_claim(db, outlet, self.destination)
+                    wanted = await self._wanted(db)
+                    published = await publish_claim(db, outlet, self.destination, wanted) if wanted else NOTHING
             except NotTaken as error:
                 # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
                 self._log.warning("outbox.refused", error=str(error))
+                self._look_everywhere_at = 0.0
                 await pause.wait(self._stopping)
                 continue
             finally:
                 self.busy_since = None
             pause.reset()
-            if not published.more:
+            self._rung |= published.left
+            if not self._rung:
                 await self._wait(outlet)
                 await asyncio.sleep(began + PACES.get(self.destination, PACE) - time.monotonic())
+
+    async def _wanted(self, db: Connection) -> list[int]:
+        """The buckets to claim now, CLAIM_MOST of them, so that other relays have some too; the others stay rung."""
+        now = time.monotonic()
+        if now >= self._look_everywhere_at:
+            self._rung.update(row[0] for row in await db.fetch(WAITING, self.destination, BUCKETS))
+            self._look_everywhere_at = now + POLL
+        # At random, or two relays would always begin with the same ones.
+        wanted = random.sample(sorted(self._rung), min(CLAIM_MOST, len(self._rung)))
+        self._rung.difference_update(wanted)
+        return wanted
 
     async def _wait(self, outlet: Outlet) -> None:
         try:
@@ -149,17 +176,17 @@ class Relay:
                 raise BrokerAway(outlet.lost) from None
 
 
-async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> Published:
-    """Claim, publish and delete once; how many rows were published, and whether more may wait that nobody rings for.
+async def publish_claim(db: Connection, outlet: Outlet, destination: str, wanted: Sequence[int]) -> Published:
+    """Claim some buckets, publish and delete once; how many rows were published, and which buckets may hold more.
 
     Raises NotTaken or BrokerAway where some were not, after deleting those that were; of the replies only where it is
     the broker that is lost: a queue that does not take them is `held`.
     """
     async with db.transaction():
-        claimed = await db.fetch(CLAIM, destination, DESTINATIONS[destination], BUCKETS, CLAIM_MOST)
+        claimed = [row[0] for row in await db.fetch(CLAIM, DESTINATIONS[destination], wanted)]
         if not claimed:
-            return Published(0, more=False)
-        rows = await db.fetch(READ, destination, [row["bucket"] for row in claimed], READ_MOST, outlet.passed_over())
+            return NOTHING
+        rows = await db.fetch(READ, destination, claimed, READ_MOST, outlet.passed_over())
         confirmed, trouble = await publish_in_waves(outlet, rows)
         if confirmed:
             await db.execute(PUBLISHED, [row["id"] for row in confirmed])
@@ -170,7 +197,8 @@ async def publish_claim(db: Connection, outlet: Outlet, destination: str) -> Pub
         metrics.REFUSED.labels(destination).inc()
         if destination != REPLIES or outlet.lost:
             raise trouble
-    return Published(len(confirmed), more=len(claimed) == CLAIM_MOST or len(rows) >= READ_MOST)
+    full = Counter(row["bucket"] for row in rows)
+    return Published(len(confirmed), frozenset(bucket for bucket, number in full.items() if number >= READ_MOST))
 
 
 async def publish_in_waves(
