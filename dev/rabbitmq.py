@@ -22,7 +22,7 @@ listeners.tcp.1 = 127.0.0.1:{port}
 default_user = {user}
 default_pass = {password}
 vm_memory_high_watermark.absolute = 1GB
-raft.wal_max_size_bytes = 33554432
+raft.wal_max_size_bytes = 134217728
 """
 
 

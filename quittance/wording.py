@@ -7,7 +7,7 @@ Nothing here raises: an unknown locale is read as `en`, an unknown time zone as 
 import copy
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
@@ -110,7 +110,13 @@ def day(seconds: int | None, *, locale: str, time_zone: str) -> str | None:
         moment = datetime.fromtimestamp(seconds, zone_of(time_zone))
     except (OverflowError, ValueError, OSError):  # beyond the calendar
         return None
-    return format_date(moment.date(), format="medium", locale=locale_of(locale))
+    return _written(moment.date(), locale)
+
+
+@lru_cache(maxsize=4096)
+def _written(day: date, locale: str) -> str:
+    """Babel reads the locale's pattern anew each time, and a quote's label is written at each of its events."""
+    return format_date(day, format="medium", locale=locale_of(locale))
 
 
 def money(amount_minor: int, currency: str, exponent: int, locale: str) -> str:

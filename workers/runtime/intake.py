@@ -18,7 +18,7 @@ class Intake:
     messages with our own headers (`Event.headers`). It may raise errors of the database and nothing else. `longest`: what
     is kept of a body, in bytes. `batch`: the most that one transaction handles. `pace`: seconds from the begin of one batch
     to that of the next, unless the next is large: small transactions would take the processor from whoever brings more.
-    What comes alone is never held back.
+    It grows where batches take long. What comes alone is never held back.
     """
 
     prepare: Callable[[Sequence[Delivery], Connection], Awaitable[list[Delivery]]] | None = None

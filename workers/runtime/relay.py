@@ -35,6 +35,7 @@ from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
 from workers.runtime.held import Held
 from workers.runtime.listener import EVERYTHING
 from workers.runtime.outlet import Outlet, Trouble, events_outlet
+from workers.runtime.pace import next_begin
 from workers.runtime.replies import REPLIES
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ ORDER BY waiting.id
 """
 PUBLISHED: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
-# Seconds from one claim to the next: each costs a transaction, however few rows it brings. A lone row never waits.
+# Seconds from one claim to the next at least: each costs a transaction, however few rows it brings. A lone row never waits.
 PACE: Final = 0.004
 AT_LEISURE: Final = 0.025
 PACES: Final = {"notifications": AT_LEISURE}
@@ -152,9 +153,10 @@ class Relay:
                 self.busy_since = None
             pause.reset()
             self._rung |= published.left
-            if not self._rung:
+            begin = next_begin(began, time.monotonic(), PACES.get(self.destination, PACE))
+            if not published.left:
                 await self._wait(outlet)
-                await asyncio.sleep(began + PACES.get(self.destination, PACE) - time.monotonic())
+                await asyncio.sleep(begin - time.monotonic())
 
     async def _wanted(self, db: Connection) -> list[int]:
         """The buckets to claim now, CLAIM_MOST of them, so that other relays have some too; the others stay rung."""
@@ -168,6 +170,8 @@ class Relay:
         return wanted
 
     async def _wait(self, outlet: Outlet) -> None:
+        if self._rung:
+            return
         try:
             async with asyncio.timeout(POLL):
                 await self._woken.wait()

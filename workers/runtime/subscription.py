@@ -16,6 +16,7 @@ from quittance.broker import BrokerAway
 from quittance.wire import Delivery, Wire
 from workers.runtime import probes
 from workers.runtime.intake import Intake
+from workers.runtime.pace import next_begin
 
 # So many are a batch worth its transaction, whatever the pace.
 FULL: Final = 100
@@ -36,10 +37,11 @@ class Subscription:
         self._queue = queue
         self._longest = longest
         self._pace = pace
-        self._next_batch = 0.0
+        self._taken_at = 0.0  # monotonic
         self._in_order = in_order
         self._tag: str | None = None
         self._arrived: deque[Delivery] = deque()
+        self._enough = 1  # so many arrived are worth waking up for
         self._wake = asyncio.Event()
         self._stopped = False
         # The broker may answer a cancel after what was asked later: one at a time.
@@ -60,23 +62,28 @@ class Subscription:
 
         Empty when stopped, or when nothing came `within` seconds.
         """
-        try:
-            async with asyncio.timeout(within):
-                while not self._arrived and not self._stopped:
-                    self._check()
-                    self._wake.clear()
-                    await self._wake.wait()
-        except TimeoutError:
+        begin = next_begin(self._taken_at, time.monotonic(), self._pace)
+        if not await self._arrival_of(1, within):
             return []
-        early = self._next_batch - time.monotonic()
-        if early > 0 and len(self._arrived) < FULL and not self._stopped:
-            await asyncio.sleep(early)
+        if (early := begin - time.monotonic()) > 0:
+            await self._arrival_of(min(FULL, limit), early)
         self._check()
         if self._stopped:
             return []
         batch = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
-        self._next_batch = time.monotonic() + self._pace
+        self._taken_at = time.monotonic()
         return batch if self.prepare is None else await self.prepare(batch)
+
+    async def _arrival_of(self, number: int, within: float | None) -> bool:
+        """Wait until so many have arrived; whether they have `within` seconds, and before it is stopped."""
+        self._enough = number
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while len(self._arrived) < number and not self._stopped:
+                    self._check()
+                    self._wake.clear()
+                    await self._wake.wait()
+        return len(self._arrived) >= number and not self._stopped
 
     async def ack(self, tag: int, *, multiple: bool) -> None:
         """Settle `tag`; with `multiple`, every lower tag too."""
@@ -117,7 +124,8 @@ class Subscription:
         if self._longest is not None:
             delivery = delivery._replace(body=delivery.body[: self._longest])
         self._arrived.append(delivery)
-        self._wake.set()
+        if len(self._arrived) >= self._enough:
+            self._wake.set()
 
 
 @asynccontextmanager
