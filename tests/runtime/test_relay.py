@@ -117,8 +117,9 @@ async def test_each_quote_keeps_its_order_and_nothing_is_missing(database: Pool,
     assert arrived == {f"Q-{n}": list(range(1, 61)) for n in range(30)}
 
 
-async def test_two_relays_share_and_keep_the_order(
-    database: Pool, amqp: Broker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("told_where", [True, False], ids=["told where", "looking everywhere"])
+async def test_three_relays_share_and_keep_the_order(
+    told_where: bool, database: Pool, database_url: str, amqp: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INVARIANT: what one relay has published and deleted, another never publishes again.
 
@@ -127,7 +128,8 @@ async def test_two_relays_share_and_keep_the_order(
     monkeypatch.setattr(relays, "CLAIM_MOST", 5)
     monkeypatch.setattr(relays, "READ_MOST", 3)
     writing = asyncio.create_task(_write_slowly(database))
-    async with relaying(database, amqp.url, "crm", "crm", "crm"):
+    listening = database_url if told_where else ""
+    async with relaying(database, amqp.url, "crm", "crm", "crm", database_url=listening):
         await writing
         await eventually(lambda: empty(database, "crm"), timeout=30)
     arrived = sequences(await amqp.get("crm", most=10_000))
