@@ -114,7 +114,7 @@ async def test_a_server_that_closed_an_idle_connection_costs_nothing() -> None:
     async with fake_smtp() as fake:
         mailer = Mailer(server_at(fake.url()))
         await send(mailer, number=1)
-        mailer._idle[0][0].transport.abort()  # type: ignore[union-attr]
+        mailer._idle[0][0]._transport.abort()
         await asyncio.sleep(0)
         await send(mailer, number=2)
         await mailer.close()

@@ -4,6 +4,7 @@ The letter is in English; dates and money are written as the quote's locale writ
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
+    auto_reload=False,
 )
 
 # R29. No end date is ever set, so somebody has to end it.
@@ -134,7 +136,11 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
         """An amount in the quote's locale; None where it, its currency or its decimals are not known."""
         if amount is None or self.currency is None or self.exponent is None:
             return None
-        return money(amount, self.currency, self.exponent, self.locale)
+        return _money(amount, self.currency, self.exponent, self.locale)
+
+
+# A letter says the same sum several times.
+_money: Final = lru_cache(maxsize=1024)(money)
 
 
 class Row(NamedTuple):
