@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, cast
 
-# A server may think about a mail for longer; not about these.
 COMMAND_TIMEOUT: Final = 10.0
+# A server may look into a mail before it answers. Who sends it waits as long as he likes, up to this (RFC 5321, 4.5.3.2).
+MAIL_TIMEOUT: Final = 600.0
 # Of an answer that has not come to its end; servers say a few lines.
 LONGEST_ANSWER: Final = 65_536
 
@@ -78,13 +79,13 @@ class Dialogue(asyncio.Protocol):
     async def hand_over(self, mail: bytes) -> Refusal | None:
         """Send the mail that was begun; its lines end in CRLF, the last one too."""
         stuffed = mail.replace(b"\r\n.", b"\r\n..")
-        [answer] = await self._exchange(stuffed + b".\r\n", 1)
+        [answer] = await self._exchange(stuffed + b".\r\n", 1, MAIL_TIMEOUT)
         return None if answer.code in GOOD else Refusal("mail", answer)
 
     async def quit(self) -> None:
         """Take leave, and close."""
         with suppress(Lost):
-            await self._exchange(b"QUIT\r\n", 1, 1.0)
+            await self._exchange(b"QUIT\r\n", 1, patience=1.0)
         self.close("left")
 
     def close(self, why: str) -> None:
@@ -96,10 +97,10 @@ class Dialogue(asyncio.Protocol):
     async def _ask(self, *commands: bytes) -> Sequence[Answer]:
         """The answers to all of them; without PIPELINING, up to the first that is a refusal."""
         if self._pipelining:
-            return await self._exchange(b"".join(commands), len(commands), COMMAND_TIMEOUT)
+            return await self._exchange(b"".join(commands), len(commands))
         answers: list[Answer] = []
         for command in commands:
-            answers += await self._exchange(command, 1, COMMAND_TIMEOUT)
+            answers += await self._exchange(command, 1)
             if answers[-1].code not in GOOD:
                 break
         return answers
@@ -110,23 +111,24 @@ class Dialogue(asyncio.Protocol):
             await self._ask(b"RSET\r\n")
         elif answers[1].code not in GOOD:
             # RFC 2920: it waits for the mail though it has nobody to give it to.
-            await self._exchange(b".\r\nRSET\r\n", 2, COMMAND_TIMEOUT)
+            await self._exchange(b".\r\nRSET\r\n", 2)
         else:
             self.close("it takes a recipient after it has refused the sender")  # who would get an empty mail
 
-    async def _exchange(self, said: bytes, count: int, patience: float | None = None) -> Sequence[Answer]:
+    async def _exchange(self, said: bytes, count: int, patience: float = COMMAND_TIMEOUT) -> Sequence[Answer]:
         """Say something, and get `count` answers; fewer, one at least, where the connection is lost meanwhile."""
         if not self.lost:
-            self._woken, self._expected = asyncio.get_running_loop().create_future(), count
+            loop = asyncio.get_running_loop()
+            self._woken, self._expected = loop.create_future(), count
             self._transport.write(said)
+            timer = loop.call_later(patience, self.close, f"no answer within {patience:g} s")
             try:
-                async with asyncio.timeout(patience):
-                    await self._woken
-            except TimeoutError:
-                self.close(f"no answer within {patience:g} s")
+                await self._woken
             except BaseException:
                 self.close("left in the middle")
                 raise
+            finally:
+                timer.cancel()
             self._expected = 0
         answers, self._answers = self._answers, []
         if not answers:
