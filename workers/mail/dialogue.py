@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, cast
 
+from workers.mail.addresses import one_line
+
 COMMAND_TIMEOUT: Final = 10.0
 # A server may look into a mail before it answers. Who sends it waits as long as he likes, up to this (RFC 5321, 4.5.3.2).
 MAIL_TIMEOUT: Final = 600.0
@@ -33,7 +35,7 @@ class Answer(NamedTuple):
 
     def __str__(self) -> str:
         """One bounded line."""
-        return " ".join(f"{self.code} {self.text}".split())[:300]
+        return one_line(f"{self.code} {self.text}", 300)
 
 
 class Refusal(NamedTuple):
@@ -117,20 +119,20 @@ class Dialogue(asyncio.Protocol):
 
     async def _exchange(self, said: bytes, count: int, patience: float = COMMAND_TIMEOUT) -> Sequence[Answer]:
         """Say something, and get `count` answers; fewer, one at least, where the connection is lost meanwhile."""
-        if not self.lost:
-            loop = asyncio.get_running_loop()
-            self._woken, self._expected = loop.create_future(), count
-            self._transport.write(said)
-            timer = loop.call_later(patience, self.close, f"no answer within {patience:g} s")
-            try:
-                await self._woken
-            except BaseException:
-                self.close("left in the middle")
-                raise
-            finally:
-                timer.cancel()
-            self._expected = 0
-        answers, self._answers = self._answers, []
+        if self.lost:
+            raise Lost(self.lost)
+        loop = asyncio.get_running_loop()
+        self._woken, self._expected = loop.create_future(), count
+        self._transport.write(said)
+        timer = loop.call_later(patience, self.close, f"no answer within {patience:g} s")
+        try:
+            await self._woken
+        except BaseException:
+            self.close("left in the middle")
+            raise
+        finally:
+            timer.cancel()
+        answers, self._answers, self._expected = self._answers, [], 0
         if not answers:
             raise Lost(self.lost)
         return answers
@@ -153,7 +155,7 @@ class Dialogue(asyncio.Protocol):
         if not line[:3].isdigit():
             self.close("its answer is no SMTP")
             return
-        self._lines.append(line[4:])
+        self._lines.append(line[4:].strip())
         if line[3:4] != b"-":
             answer = Answer(int(line[:3]), b" ".join(self._lines).decode(errors="replace"))
             self._answers.append(answer)
