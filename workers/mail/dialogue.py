@@ -74,14 +74,14 @@ class Dialogue(asyncio.Protocol):
                 with suppress(Lost):
                     await self._take_back(answers)
                 return Refusal(command, answer)
-        if len(answers) < len(BEGUN):
+        if self.lost:
             raise Lost(self.lost)
         return None
 
     async def hand_over(self, mail: bytes) -> Refusal | None:
         """Send the mail that was begun; its lines end in CRLF, the last one too."""
         stuffed = mail.replace(b"\r\n.", b"\r\n..")
-        [answer] = await self._exchange(stuffed + b".\r\n", 1, MAIL_TIMEOUT)
+        answer, *_ = await self._exchange(stuffed + b".\r\n", 1, MAIL_TIMEOUT)
         return None if answer.code in GOOD else Refusal("mail", answer)
 
     async def quit(self) -> None:
