@@ -28,7 +28,7 @@ from workers.mail.messages import needs_utf8
 from workers.mail.settings import SmtpServer
 
 # Enough to hide the server's latency; mail servers limit connections per client.
-CONNECTIONS: Final = 4
+CONNECTIONS: Final = 8
 # Servers close after minutes of silence; the next mail then opens anew.
 LONGEST_IDLE: Final = 60.0
 # Below the 20 s that the runtime gives an attempt, so that it is we who say how far it got.
