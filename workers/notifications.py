@@ -32,7 +32,7 @@ from workers.mail.messages import message_id, message_of
 from workers.mail.settings import MailSettings, sender_of
 from workers.mail.smtp import Mailer, NotEver, NotNow, ServerAway
 from workers.runtime.intake import AT_LEISURE
-from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
+from workers.runtime.outcomes import Attempted, Done, Failed, Outcome, Refused, Unavailable
 
 QUEUE: Final = Queue(NOTIFICATIONS_QUEUE, {})
 INTAKE: Final = AT_LEISURE
@@ -53,7 +53,7 @@ FROM unnest($1::text[], $2::boolean[], $3::text[], $4::integer[], $5::text[], $6
      AS due (account, livemode, quote_id, revision, kind, recipient, to_owner, message_id, paid_at,
              event_id, event_type, event_headers, event_body)
 ON CONFLICT DO NOTHING
-RETURNING quote_id, kind, state
+RETURNING account, livemode, quote_id, revision, kind, state
 """
 # A skipped mail is sent once somebody is known to send it to; a refused one when an SRE replays it.
 REARM: Final = """
@@ -66,6 +66,7 @@ WHERE emails.account = again.account AND emails.livemode = again.livemode AND em
   AND again.recipient IS NOT NULL
   AND (emails.state = 'skipped' OR (emails.state = 'refused' AND again.replayed))
 """
+NONE: Final = "UPDATE 0"
 WAKE: Final = "SELECT pg_notify('performers', '')"
 # The quote as it stands now, not as it stood when the mail was recorded. A subscription's own events may come after the
 # payment: that the quote recurs is known as soon as anything names one.
@@ -92,23 +93,24 @@ SELECT claimed.id, claimed.account, claimed.livemode, claimed.quote_id, claimed.
        ) AS recurs
 FROM claimed LEFT JOIN quotes USING (account, livemode, quote_id)
 """
-SENT: Final = """
-UPDATE emails SET state = 'sent', sent_at = now(), subject = $3, recipient = $4, error = '',
-                  claim = NULL, claimed_until = NULL
-WHERE id = $1 AND claim = $2
-"""
-REFUSED: Final = """
-UPDATE emails SET state = 'refused', error = $3, claim = NULL, claimed_until = NULL WHERE id = $1 AND claim = $2
-"""
-# $4: seconds until the next; $5: whether it counts as an attempt.
-POSTPONED: Final = """
-UPDATE emails SET due_at = now() + make_interval(secs => $4), attempts = attempts + $5, error = $3,
-                  claim = NULL, claimed_until = NULL
-WHERE id = $1 AND claim = $2
+# Of attempts whose claim still holds. `pause`: seconds until the next; `counted`: whether it counts as an attempt.
+SETTLE: Final = """
+UPDATE emails
+SET state = settled.state, error = settled.error, attempts = attempts + settled.counted,
+    due_at = CASE settled.state WHEN 'due' THEN now() + make_interval(secs => settled.pause) ELSE due_at END,
+    sent_at = CASE settled.state WHEN 'sent' THEN now() END, subject = settled.subject,
+    recipient = coalesce(settled.recipient, emails.recipient), claim = NULL, claimed_until = NULL
+FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::float[], $7::text[], $8::text[])
+     AS settled (id, claim, state, error, counted, pause, subject, recipient)
+WHERE emails.id = settled.id AND emails.claim = settled.claim
 """
 
 # Where MAIL_FROM is not there: a preview by hand, which sends nothing.
 NO_DOMAIN: Final = "quittance.invalid"
+
+
+# The first fields of an Intent: what makes it one mail.
+KEY: Final = 5
 
 
 class Intent(NamedTuple):
@@ -132,13 +134,18 @@ class Intent(NamedTuple):
 async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
     """Record the mails that the changes ask for. See the module's page."""
     asked = [(intent, event.replay_id is not None) for event in events for intent in _intents(event)]
-    if asked:
-        asked.sort(key=lambda each: each[0][:5])
-        for row in await db.fetch(RECORD, *_columns(intent for intent, _ in asked)):
-            if row["state"] == "skipped":
-                SKIPPED.inc()
-                log.warning("mail.skipped", quote_id=row["quote_id"], kind=row["kind"], detail="no owner, no MAIL_TO")
-        await db.execute(REARM, *_columns((*intent[:7], replayed) for intent, replayed in asked))
+    if not asked:
+        return []
+    asked.sort(key=lambda each: each[0][:KEY])
+    recorded = await db.fetch(RECORD, *_columns(intent for intent, _ in asked))
+    for row in recorded:
+        if row["state"] == "skipped":
+            SKIPPED.inc()
+            log.warning("mail.skipped", quote_id=row["quote_id"], kind=row["kind"], detail="no owner, no MAIL_TO")
+    due = {tuple(row)[:KEY] for row in recorded if row["state"] == "due"}
+    others = [(*intent[:7], replayed) for intent, replayed in asked if intent[:KEY] not in due]
+    rearmed = await db.execute(REARM, *_columns(others)) if others else NONE
+    if due or rearmed != NONE:
         await db.execute(WAKE)
     return []
 
@@ -205,16 +212,29 @@ async def perform(claim: Record, outside: Outside) -> Outcome:
 
 async def settle(claim: Record, outcome: Outcome, token: UUID, db: Connection) -> list[Event]:
     """Record what came of it, where the claim still holds."""
+    await db.execute(SETTLE, *_columns([_settled(claim, outcome, token)]))
+    return []
+
+
+async def settle_together(attempts: Sequence[Attempted], db: Connection) -> list[Event]:
+    """Record what came of many."""
+    await db.execute(SETTLE, *_columns(_settled(each.claim, each.outcome, each.token) for each in attempts))
+    return []
+
+
+def _settled(claim: Record, outcome: Outcome, token: UUID) -> tuple[Any, ...]:
+    """A row of SETTLE."""
+    told: tuple[str, str, int, float, str | None, str | None]
     match outcome:
         case Done((subject, recipient)):
-            await db.execute(SENT, claim["id"], token, subject, recipient)
+            told = ("sent", "", 0, 0.0, subject, recipient)
         case Refused(_, detail):
-            await db.execute(REFUSED, claim["id"], token, detail)
+            told = ("refused", detail, 0, 0.0, None, None)
         case Unavailable(detail, retry_after):
-            await db.execute(POSTPONED, claim["id"], token, detail, retry_after or 0.0, 0)
+            told = ("due", detail, 0, retry_after or 0.0, None, None)
         case Failed(detail, retry_in):
-            await db.execute(POSTPONED, claim["id"], token, detail, retry_in, 1)
-    return []
+            told = ("due", detail, 1, retry_in, None, None)
+    return (claim["id"], token, *told)
 
 
 def _intents(event: Event) -> list[Intent]:
@@ -223,6 +243,8 @@ def _intents(event: Event) -> list[Intent]:
     asked = [(anomaly, change.revision) for anomaly in change.anomalies if anomaly != PAID]
     if change.paid_at is not None:
         asked.append((PAID, change.paid_revision or change.revision))
+    if not asked:
+        return []
     owner = (change.owner.email or "").strip()
     headers, domain = msgspec.json.encode(event.headers()).decode(), _domain()
     return [

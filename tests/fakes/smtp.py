@@ -74,10 +74,17 @@ class FakeSmtp:
 class Handler:
     """aiosmtpd's hooks; one handler a connection."""
 
-    def __init__(self, fake: FakeSmtp, *, encrypted: bool) -> None:
+    def __init__(self, fake: FakeSmtp, *, encrypted: bool, pipelining: bool) -> None:
         fake.connections += 1
-        self.encrypted = encrypted
+        self.encrypted, self.pipelining = encrypted, pipelining
         self.fake, self.connection, self.mode = fake, fake.connections, fake.mode
+
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """What is offered."""
+        session.host_name = hostname
+        return [*responses[:-1], *(["250-PIPELINING"] if self.pipelining else []), responses[-1]]
 
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -155,6 +162,7 @@ async def fake_smtp(
     certificate: Path | None = None,
     implicit_tls: bool = False,
     login: bool = False,
+    pipelining: bool = True,
     port: int = 0,
 ) -> AsyncIterator[FakeSmtp]:
     """A server on 127.0.0.1. With `certificate` (see `make_certificate`) it offers STARTTLS, or speaks TLS at once."""
@@ -172,7 +180,7 @@ async def fake_smtp(
 
     def protocol() -> SMTP:
         return Connection(
-            Handler(fake, encrypted=implicit_tls),
+            Handler(fake, encrypted=implicit_tls, pipelining=pipelining),
             enable_SMTPUTF8=True,
             hostname="mail.test",
             tls_context=None if implicit_tls else context,

@@ -229,6 +229,14 @@ async def test_without_owner_and_mail_to_a_mail_is_skipped_until_an_owner_is_kno
     assert await emails(database) == [("paid", 1, "anna@example.com", "sent", 0)]
 
 
+async def test_an_owner_who_is_named_in_the_same_batch_gets_the_mail(database: Pool, smtp: FakeSmtp) -> None:
+    """INVARIANT: a mail that was skipped a moment ago, in the same transaction, is sent all the same."""
+    await stands(database)
+    await run_handler(notifications, [changed(sequence=1, owner=NOBODY), changed(sequence=2)], database)
+    await send_due(database)
+    assert await emails(database) == [("paid", 1, "anna@example.com", "sent", 0)]
+
+
 async def test_an_owner_who_is_known_by_the_time_of_sending_gets_it_himself(
     database: Pool, smtp: FakeSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:

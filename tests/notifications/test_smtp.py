@@ -40,8 +40,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
-async def test_a_mail_arrives_as_it_was_sent() -> None:
-    async with fake_smtp() as fake:
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_a_mail_arrives_as_it_was_sent(pipelining: bool) -> None:
+    async with fake_smtp(pipelining=pipelining) as fake:
         mailer = Mailer(server_at(fake.url()))
         await send(mailer)
         await mailer.close()
@@ -62,6 +63,7 @@ async def test_many_mails_share_a_few_connections_and_are_sent_side_by_side() ->
     assert fake.connections == fake.most_at_once == smtp.CONNECTIONS
 
 
+@pytest.mark.parametrize("pipelining", [True, False])
 @pytest.mark.parametrize(
     ("mode", "error", "taken"),
     [
@@ -74,9 +76,9 @@ async def test_many_mails_share_a_few_connections_and_are_sent_side_by_side() ->
     ],
 )
 async def test_each_refusal_means_one_thing_and_the_next_mail_goes_through(
-    mode: Mode, error: type[Exception], taken: int
+    mode: Mode, error: type[Exception], taken: int, pipelining: bool
 ) -> None:
-    async with fake_smtp() as fake:
+    async with fake_smtp(pipelining=pipelining) as fake:
         mailer = Mailer(server_at(fake.url()))
         await send(mailer, number=1)
         fake.script = [mode]
@@ -85,11 +87,14 @@ async def test_each_refusal_means_one_thing_and_the_next_mail_goes_through(
         await send(mailer, number=3)
         await mailer.close()
     assert [mail.message["Message-ID"] for mail in fake.received] == ["<1@x>", *["<2@x>"] * taken, "<3@x>"]
+    # A refused mail costs no connection.
+    assert fake.connections == 1 + (mode == "drop")
 
 
-async def test_a_server_that_is_tired_of_a_connection_gets_the_mail_on_another() -> None:
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_a_server_that_is_tired_of_a_connection_gets_the_mail_on_another(pipelining: bool) -> None:
     """Some close after so many mails: that is no reason to leave the server alone."""
-    async with fake_smtp() as fake:
+    async with fake_smtp(pipelining=pipelining) as fake:
         mailer = Mailer(server_at(fake.url()))
         await send(mailer, number=1)
         fake.script = ["busy_421"]
@@ -114,7 +119,7 @@ async def test_a_server_that_closed_an_idle_connection_costs_nothing() -> None:
     async with fake_smtp() as fake:
         mailer = Mailer(server_at(fake.url()))
         await send(mailer, number=1)
-        mailer._idle[0][0].transport.abort()  # type: ignore[union-attr]
+        mailer._idle[0][0]._transport.abort()
         await asyncio.sleep(0)
         await send(mailer, number=2)
         await mailer.close()

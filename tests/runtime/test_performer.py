@@ -20,7 +20,7 @@ from tests.support.handling import run_handler
 from tests.support.polling import eventually
 from workers import archive
 from workers.runtime import breaker, performer
-from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
+from workers.runtime.outcomes import Attempted, Done, Failed, Outcome, Refused, Unavailable
 from workers.runtime.performer import Performer
 
 QUEUE = Queue("notifications", {})
@@ -278,6 +278,72 @@ async def one_refused(database: Pool) -> bool:
     seen = sorted((await states(database)).values())
     assert seen == [("done", 0), ("refused", 0)], seen
     return True
+
+
+async def all_at_once(attempts: Sequence[Attempted], db: Connection) -> list[Event]:
+    """What a worker has that can settle many at once; the fixture puts it into this module."""
+    settled_together.append([each.claim["id"] for each in attempts])
+    return [told for each in attempts for told in await settle(each.claim, each.outcome, each.token, db)]
+
+
+settled_together: list[list[int]] = []
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose `settle_together` is used; and time enough for all to end."""
+    settled_together.clear()
+    monkeypatch.setattr(performer, "GATHER", 5.0)
+    monkeypatch.setattr(sys.modules[__name__], "settle_together", all_at_once, raising=False)
+
+
+@pytest.mark.usefixtures("together")
+async def test_what_ends_together_is_settled_together_and_a_refusal_by_itself(database: Pool) -> None:
+    """Done, to be repeated or left for later alike, in one transaction; a refusal has its dead letter."""
+    answers: dict[int, Outcome] = {
+        1: Failed("not now"),
+        2: Refused("mail_refused", "never"),
+        3: Unavailable("away", 0.05),
+    }
+    world.answer = lambda number, times: answers.get(number, Done()) if times == 1 else Done()
+    for number in range(1, 9):
+        await intend(database, number)
+    async with performing(database):
+        await eventually(lambda: become_done(database, {1, 3, 4, 5, 6, 7, 8}))
+    assert sorted(settled_together[0]) == [1, 3, 4, 5, 6, 7, 8]
+    seen = await states(database)
+    assert (seen[1], seen[2], seen[3]) == (("done", 1), ("refused", 0), ("done", 0))
+    assert await database.fetchval("SELECT reason FROM failed_deliveries") == "mail_refused"
+
+
+@pytest.mark.usefixtures("together")
+async def test_what_cannot_be_settled_together_is_settled_one_by_one(database: Pool) -> None:
+    world.unsettled = [KeyError("one of them")]
+    for number in range(1, 6):
+        await intend(database, number)
+    async with performing(database):
+        await eventually(lambda: become_done(database, set(range(1, 6))))
+    assert sorted(world.asked) == [1, 2, 3, 4, 5]
+    assert len(settled_together) == 1
+
+
+async def test_places_are_claimed_by_the_half(database: Pool) -> None:
+    """INVARIANT: a backlog costs a claim for ten, not one for each."""
+    claims: list[int] = []
+
+    async def counted(self: Performer, outside: Any, most: int) -> None:
+        claims.append(most)
+        await claim(self, outside, most)
+
+    claim = Performer._claim
+    for number in range(1, 61):
+        await intend(database, number)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Performer, "_claim", counted)
+        patched.setattr(performer, "GATHER", 5.0)
+        async with performing(database):
+            await eventually(lambda: become_done(database, set(range(1, 61))))
+    assert min(claims) >= performer.HALF
 
 
 async def test_one_that_takes_long_keeps_one_place(database: Pool) -> None:

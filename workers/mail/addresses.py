@@ -35,15 +35,18 @@ def single_address(value: str, name: str | None = None) -> Address:
 
 def one_line(value: str, longest: int = 200) -> str:
     """Text from outside as one line: no control or direction-changing characters, single spaces, bounded."""
-    kept = "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in value)
-    kept = "".join(character for character in kept if unicodedata.category(character) not in ("Cf", "Cs", "Co", "Cn"))
-    kept = " ".join(kept.split())
+    kept = " ".join((value if value.isprintable() else _printable(value)).split())
     return kept if len(kept) <= longest else kept[: longest - 1].rstrip() + "…"
+
+
+def _printable(value: str) -> str:
+    kept = "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in value)
+    return "".join(character for character in kept if unicodedata.category(character) not in ("Cf", "Cs", "Co", "Cn"))
 
 
 def _ascii_domain(domain: str) -> str:
     try:
-        ascii_domain = domain.encode("idna").decode("ascii").lower()
+        ascii_domain = (domain if domain.isascii() else domain.encode("idna").decode("ascii")).lower()
     except UnicodeError as error:
         raise AddressInvalid("no domain after the @") from error
     if not all(LABEL.fullmatch(label) for label in ascii_domain.split(".")):

@@ -3,7 +3,9 @@
 The letter is in English; dates and money are written as the quote's locale writes them, the day in its time zone.
 """
 
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,7 +17,23 @@ from workers.mail.addresses import one_line
 
 PAID: Final = "paid"
 
-TEMPLATES: Final = Environment(
+LINE: Final = 72
+# Parted by ASCII's white space alone: an amount stays in one piece with its no-break spaces.
+_words_of = re.compile(r"[^ \t\n\r\f\v]+").findall
+
+
+def wrapped(text: str) -> str:
+    """One paragraph in lines of up to LINE characters; a longer word has a line of its own."""
+    lines = [""]
+    for word in _words_of(text):
+        if lines[-1] and len(lines[-1]) + len(word) >= LINE:
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return "\n".join(lines)
+
+
+_templates: Final = Environment(
     loader=PackageLoader("workers.mail"),
     autoescape=select_autoescape(("html",)),
     undefined=StrictUndefined,
@@ -23,6 +41,9 @@ TEMPLATES: Final = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_templates.filters["wrapped"] = wrapped
+TEXT: Final = _templates.get_template("letter.txt")
+HTML: Final = _templates.get_template("letter.html")
 
 # R29. No end date is ever set, so somebody has to end it.
 RECURS: Final = "This quote recurs: its subscription goes on until somebody cancels it in Stripe."
@@ -134,7 +155,11 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
         """An amount in the quote's locale; None where it, its currency or its decimals are not known."""
         if amount is None or self.currency is None or self.exponent is None:
             return None
-        return money(amount, self.currency, self.exponent, self.locale)
+        return _money(amount, self.currency, self.exponent, self.locale)
+
+
+# A letter says the same sum several times.
+_money: Final = lru_cache(maxsize=1024)(money)
 
 
 class Row(NamedTuple):
@@ -170,8 +195,8 @@ def compose(mail: Mail) -> Letter:
     }
     return Letter(
         subject=" ".join(subject.split()),  # a no-break space would have the whole subject encoded
-        text=TEMPLATES.get_template("letter.txt").render(content),
-        html=TEMPLATES.get_template("letter.html").render(content),
+        text=TEXT.render(content),
+        html=HTML.render(content),
     )
 
 

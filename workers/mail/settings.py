@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.utils import parseaddr
+from functools import cache
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
@@ -65,6 +66,7 @@ class MailSettings:
         return cls(server, sender)
 
 
+@cache
 def sender_of(text: str) -> Address:
     """An address, perhaps with a name before it. Raises AddressInvalid."""
     name, address = parseaddr(text) if "<" in text else ("", text)

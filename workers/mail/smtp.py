@@ -17,27 +17,24 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP as WIRE
-from email.policy import SMTPUTF8 as WIRE_UTF8
 from typing import Final
 
 import aiosmtplib
 
+from workers.mail.dialogue import CLOSING, COMMAND_TIMEOUT, Answer, Dialogue, Lost, Refusal
+from workers.mail.messages import needs_utf8
 from workers.mail.settings import SmtpServer
 
 # Enough to hide the server's latency; mail servers limit connections per client.
-CONNECTIONS: Final = 4
+CONNECTIONS: Final = 8
 # Servers close after minutes of silence; the next mail then opens anew.
 LONGEST_IDLE: Final = 60.0
-COMMAND_TIMEOUT: Final = 10.0
 # Below the 20 s that the runtime gives an attempt, so that it is we who say how far it got.
 WHOLE_TIMEOUT: Final = 18.0
 
 # Answers that are about us, not about the mail: 421 closing, 454 TLS, 53x login.
-CLOSING: Final = 421
 ABOUT_US: Final = frozenset({CLOSING, 454, 530, 534, 535, 538})
 
 
@@ -59,104 +56,75 @@ class Mailer:
     def __init__(self, server: SmtpServer) -> None:
         self.server = server
         self._slots = asyncio.Semaphore(CONNECTIONS)
-        self._idle: list[tuple[aiosmtplib.SMTP, float]] = []
+        self._idle: list[tuple[Dialogue, float]] = []
 
-    async def send(self, sender: Address, recipient: Address, message: EmailMessage) -> None:
-        """Hand one mail to the server. Raises ServerAway, NotNow or NotEver."""
-        utf8 = not (recipient.username.isascii() and sender.username.isascii())
-        wire = message.as_bytes(policy=WIRE_UTF8 if utf8 else WIRE)
-        handing_over = False
-        smtp: aiosmtplib.SMTP | None = None
+    async def send(self, sender: Address, recipient: Address, mail: bytes) -> None:
+        """Hand one mail (see workers/mail/messages.py) to the server. Raises ServerAway, NotNow or NotEver."""
+        handed_over = False
         try:
             async with asyncio.timeout(WHOLE_TIMEOUT), self._slots:
-                smtp = await self._begun(sender, utf8=utf8)
-                await _recipient(smtp, recipient, utf8=utf8)
-                handing_over = True
-                await self._data(smtp, wire)
-                self._idle.append((smtp, time.monotonic()))
-                smtp = None
+                dialogue, refusal = await self._offered(sender, recipient)
+                if refusal is None:
+                    handed_over = True
+                    refusal = await dialogue.hand_over(mail)
+                if not dialogue.lost:
+                    self._idle.append((dialogue, time.monotonic()))
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
             detail = f"{type(error).__name__}: {error}"
-            raise NotNow(f"perhaps taken: {detail}") if handing_over else ServerAway(detail) from error
-        finally:
-            if smtp is not None:
-                smtp.close()
+            raise NotNow(f"perhaps taken: {detail}") if handed_over else ServerAway(detail) from error
+        if refusal is not None:
+            raise meaning(refusal)
 
     async def close(self) -> None:
         """Take leave of the server, within seconds."""
-        for smtp, _ in self._idle:
-            try:
-                await smtp.quit(timeout=1)
-            except (aiosmtplib.SMTPException, OSError, TimeoutError):
-                smtp.close()
-        self._idle.clear()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(dialogue.quit() for dialogue, _ in idle))
 
-    async def _begun(self, sender: Address, *, utf8: bool) -> aiosmtplib.SMTP:
-        """A connection with a mail begun: an idle one, else a new one.
+    async def _offered(self, sender: Address, recipient: Address) -> tuple[Dialogue, Refusal | None]:
+        """A connection to which the mail was offered, and its refusal if it did: an idle one, else a new one.
 
-        An idle one ended its last mail well, so MAIL may follow at once: it also tells whether the server is still there.
+        An idle one ended its last mail well, so the next may follow at once: that also tells whether the server is still there.
         """
         while self._idle:
-            smtp, since = self._idle.pop()
+            dialogue, since = self._idle.pop()
             if time.monotonic() - since >= LONGEST_IDLE:
-                smtp.close()
+                dialogue.close("idle for too long")
                 continue
-            try:
-                return await _begin(smtp, sender, utf8=utf8)
-            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-                if isinstance(error, aiosmtplib.SMTPResponseException) and error.code != CLOSING:
-                    raise
-                # Closed meanwhile, or tired of us: that says nothing about the server.
-        return await _begin(await connect(self.server), sender, utf8=utf8)
-
-    @staticmethod
-    async def _data(smtp: aiosmtplib.SMTP, message: bytes) -> None:
-        try:
-            await smtp.data(message, timeout=WHOLE_TIMEOUT)  # a server may look into a mail before it answers
-        except aiosmtplib.SMTPResponseException as error:
-            raise _about_the_mail(error) from error
+            with suppress(Lost):
+                refusal = await _offer(dialogue, sender, recipient)
+                if not dialogue.lost:
+                    return dialogue, refusal
+            # Closed meanwhile, or tired of us: that says nothing about the server.
+        dialogue = await _opened(self.server)
+        return dialogue, await _offer(dialogue, sender, recipient)
 
 
-async def _begin(smtp: aiosmtplib.SMTP, sender: Address, *, utf8: bool) -> aiosmtplib.SMTP:
-    """The connection, with a mail begun; closed where that fails."""
-    try:
-        await _sender(smtp, sender, utf8=utf8)
-    except BaseException:
-        smtp.close()
-        raise
-    return smtp
+async def _opened(server: SmtpServer) -> Dialogue:
+    smtp = await connect(server)
+    if smtp.transport is None:
+        raise Lost("closed as soon as it was open")
+    return Dialogue(
+        smtp.transport,
+        pipelining=smtp.supports_extension("pipelining"),
+        utf8=smtp.supports_extension("smtputf8"),
+    )
 
 
-async def _sender(smtp: aiosmtplib.SMTP, sender: Address, *, utf8: bool) -> None:
-    options = []
-    if utf8:
-        if not smtp.supports_extension("smtputf8"):
-            raise NotEver("the mail server does not take addresses beyond ASCII (SMTPUTF8)")
-        options = ["SMTPUTF8", "BODY=8BITMIME"]
-    try:
-        await smtp.mail(sender.addr_spec, options=options, encoding="utf-8" if utf8 else "ascii")
-    except aiosmtplib.SMTPResponseException as error:
-        if error.code < 500 or error.code in ABOUT_US:
-            raise
-        raise NotEver(answer(error)) from error
+async def _offer(dialogue: Dialogue, sender: Address, recipient: Address) -> Refusal | None:
+    parameters = ""
+    if needs_utf8(sender, recipient):
+        if not dialogue.utf8:
+            return Refusal("MAIL", Answer(553, "it does not take addresses beyond ASCII (SMTPUTF8)"))
+        parameters = " SMTPUTF8 BODY=8BITMIME"
+    return await dialogue.offer(sender.addr_spec, recipient.addr_spec, parameters)
 
 
-async def _recipient(smtp: aiosmtplib.SMTP, recipient: Address, *, utf8: bool) -> None:
-    try:
-        await smtp.rcpt(recipient.addr_spec, encoding="utf-8" if utf8 else "ascii")
-    except aiosmtplib.SMTPResponseException as error:
-        raise _about_the_mail(error) from error
-
-
-def _about_the_mail(error: aiosmtplib.SMTPResponseException) -> Exception:
-    if error.code in ABOUT_US:
-        return ServerAway(answer(error))
-    return NotEver(answer(error)) if error.code >= 500 else NotNow(answer(error))
-
-
-def answer(error: aiosmtplib.SMTPResponseException) -> str:
-    """The server's answer as one bounded line."""
-    return " ".join(f"{error.code} {error.message}".split())[:300]
+def meaning(refusal: Refusal) -> Exception:
+    """What a refusal says: about us, about this mail now, or about it for good."""
+    code = refusal.answer.code
+    if code in ABOUT_US or (refusal.command == "MAIL" and code < 500):
+        return ServerAway(str(refusal.answer))
+    return NotEver(str(refusal.answer)) if code >= 500 else NotNow(str(refusal.answer))
 
 
 async def connect(server: SmtpServer) -> aiosmtplib.SMTP:

@@ -1,7 +1,10 @@
 """What can come of an attempt on the outside world (Stripe, a mail server): the closed set that `perform` returns."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from asyncpg import Record
 
 from quittance.errors import Reason
 
@@ -44,3 +47,12 @@ class Failed:
 
 
 Outcome = Done | Refused | Unavailable | Failed
+
+
+class Attempted(NamedTuple):
+    """An attempt that is over, and is to be settled while its lease lasts; it was claimed at a monotonic time."""
+
+    claim: Record
+    outcome: Outcome
+    token: UUID
+    claimed_at: float

@@ -6,54 +6,40 @@ left alone (workers/runtime/breaker.py), no attempt is counted, and everything e
 """
 
 import asyncio
-import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, Protocol, cast
 from uuid import UUID, uuid4
 
 import asyncpg
-import msgspec
 import structlog
 
-from quittance import outbox
-from quittance.broker import Queue
-from quittance.database import DATABASE_ERRORS, Connection
-from quittance.errors import Rejected
-from quittance.event import Event, decode_envelope, event_of, from_message
+from quittance.database import DATABASE_ERRORS
 from workers.runtime import failures, metrics
 from workers.runtime.backoff import Backoff, delay, pause_unless
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
 from workers.runtime.breaker import Breaker
-from workers.runtime.classify import Meaning, meaning
-from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
+from workers.runtime.outcomes import Attempted, Failed, Outcome, Refused, Unavailable
+from workers.runtime.settling import Settles, Settling, redacted
 
 log = structlog.get_logger(__name__)
 
 CLAIM_MOST: Final = 20
-# The lease lasts 30 s from the claim: the attempt and the settling of its outcome must both lie within it.
+# So many places have to be free before more is claimed, or as many as are after a moment: not a statement for each.
+HALF: Final = CLAIM_MOST // 2
+# Below the lease, which has to last for the settling too (workers/runtime/settling.py).
 PERFORM_TIMEOUT: Final = 20.0
-LEASE: Final = 28.0
 # Should a notification be missed, and for what comes due by itself (seconds).
 POLL: Final = 1.0
-SETTLE_AGAIN: Final = 0.2
-
-ARCHIVED: Final = """
-SELECT body, extract(epoch FROM received_at)::double precision AS received_at FROM events
-WHERE event_id = $1 AND account = $2 AND livemode = $3
-"""
+# What ends within this time (seconds) is settled together, where the worker can.
+GATHER: Final = 0.01
 
 
-class Performs(Protocol):
-    """A worker's module that acts on the outside world (see interfaces in workers/notifications.py).
+class Performs(Settles, Protocol):
+    """A worker's module that acts on the outside world (see interfaces in workers/notifications.py)."""
 
-    The event that a refused intent came of is the claim's (`event_id`, `event_type`, `event_headers`, `event_body`); else the
-    archive's; or, for intents that come of no message, what the module's `event_behind(claim)` says.
-    """
-
-    QUEUE: Queue
     CLAIM: str
 
     def outside(self) -> AbstractAsyncContextManager[Any]:
@@ -64,30 +50,6 @@ class Performs(Protocol):
 
     def perform(self, claim: asyncpg.Record, outside: Any) -> Awaitable[Outcome]:
         """One attempt; repeating it has no second effect."""
-
-    def settle(self, claim: asyncpg.Record, outcome: Outcome, token: UUID, db: Connection) -> Awaitable[list[Event]]:
-        """Record the outcome, if the claim's token still holds."""
-
-
-_address = re.compile(r"[^\s<>@\"']+@[^\s<>@\"']+")
-
-
-def redacted(detail: str) -> str:
-    """What the outside said, for the log: short, and without addresses, which mail servers like to repeat."""
-    return _address.sub("…", detail)[:200]
-
-
-class Attempted(NamedTuple):
-    """An attempt that is over, and is to be settled while its lease lasts; it was claimed at a monotonic time."""
-
-    claim: asyncpg.Record
-    outcome: Outcome
-    token: UUID
-    claimed_at: float
-
-
-class NotArchived(Exception):
-    """The event behind a refused intent is not in the archive yet; the lease runs out, and it is asked again."""
 
 
 class Performer:
@@ -104,11 +66,13 @@ class Performer:
         self._woken = asyncio.Event()
         self._breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
         self._claiming: float | None = None
-        self._running: dict[asyncio.Task[None], float] = {}  # each with the moment of its claim
-        self._eager = False
-        # One settling at a time, of all that ended meanwhile.
-        self._settling = asyncio.Lock()
-        self._unsettled: list[Attempted] = []
+        self._running: dict[asyncio.Task[None], float] = {}  # what was claimed together, with the moment of the claim
+        self._free = CLAIM_MOST
+        self._room = asyncio.Event()
+        self._more = False  # whether the last claim may have left something
+        self._settling = Settling(worker, database, schedule, stopping)
+        self._settling_one = asyncio.Lock()  # else many that end one by one would take every connection
+        self._gather = GATHER if hasattr(worker, "settle_together") else 0.0
         self._log = log.bind(queue=self.queue)
 
     @property
@@ -128,7 +92,7 @@ class Performer:
                 self._woken.clear()
                 self._claiming = time.monotonic()
                 try:
-                    await self._claim(outside, CLAIM_MOST - len(self._running))
+                    await self._claim(outside, self._free)
                 except DATABASE_ERRORS as error:
                     self.ready = False
                     self._log.warning("performer.away", error=type(error).__name__)
@@ -142,37 +106,55 @@ class Performer:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(POLL):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
+        """Return when there may be something to claim and places for it: half of them, or what is free after a moment."""
+        if not self._more:
+            await pause_unless(self._woken, POLL)
+        while self._free < HALF:
+            self._room.clear()
+            await pause_unless(self._room, GATHER)
+            if self._free:
+                return
 
     async def _claim(self, outside: Any, most: int) -> None:
         """Claim what is due, up to `most`, and begin to perform it."""
-        if most <= 0:
-            return
         token, claimed_at = uuid4(), time.monotonic()
         async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
             claims = await db.fetch(self.worker.CLAIM, token, most)
-        for claim in claims:
-            task = asyncio.create_task(self._perform(claim, outside, token, claimed_at))
+        self._more = len(claims) == most
+        if claims:
+            self._free -= len(claims)
+            task = asyncio.create_task(self._perform_all(claims, outside, token, claimed_at))
             self._running[task] = claimed_at
-            task.add_done_callback(self._ended)
-        if len(claims) == most:
-            # There may be more: to be claimed as places become free.
-            self._eager = True
+            task.add_done_callback(self._running.pop)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Its lease runs out, and it is claimed again.
-            self._log.error("attempt.lost", error=failures.place(error))
-        if self._eager:
-            self._eager = False
-            self.wake()
+    async def _perform_all(
+        self, claims: Sequence[asyncpg.Record], outside: Any, token: UUID, claimed_at: float
+    ) -> None:
+        """Perform what was claimed together, side by side, and settle together what ends together."""
+        attempts = {asyncio.create_task(self._perform(claim, outside, token, claimed_at)) for claim in claims}
+        try:
+            while attempts:
+                ended, attempts = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+                if attempts:
+                    also, attempts = await asyncio.wait(attempts, timeout=self._gather)
+                    ended |= also
+                async with self._settling_one:
+                    await self._settling.settle([each.result() for each in ended if not self._raised(each)])
+                self._free += len(ended)
+                if self._free >= HALF:
+                    self._room.set()
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
 
-    async def _perform(self, claim: asyncpg.Record, outside: Any, token: UUID, claimed_at: float) -> None:
+    def _raised(self, attempt: asyncio.Task[Attempted]) -> bool:
+        """Whether not even an outcome came of it: its lease runs out, and it is claimed again."""
+        if (error := attempt.exception()) is None:
+            return False
+        self._log.error("attempt.lost", error=failures.place(error))
+        return True
+
+    async def _perform(self, claim: asyncpg.Record, outside: Any, token: UUID, claimed_at: float) -> Attempted:
         where = self.worker.destination(claim)
         breaker = self._breakers[where]
         if pause := breaker.wait():
@@ -182,10 +164,7 @@ class Performer:
             outcome = self._judge(await self._attempt(claim, outside), claim, breaker)
             metrics.PERFORMED.labels(self.queue, type(outcome).__name__.lower()).inc()
             metrics.BREAKER_OPEN.labels(self.queue, where[0]).set(self._open(where[0]))
-        self._unsettled.append(Attempted(claim, outcome, token, claimed_at))
-        async with self._settling:
-            together, self._unsettled = self._unsettled, []
-            await self._settle_together(together)
+        return Attempted(claim, outcome, token, claimed_at)
 
     async def _attempt(self, claim: asyncpg.Record, outside: Any) -> Outcome:
         try:
@@ -226,75 +205,3 @@ class Performer:
 
     def _open(self, destination: str) -> int:
         return int(any(breaker.failing for (name, _), breaker in self._breakers.items() if name == destination))
-
-    async def _settle_together(self, attempts: Sequence[Attempted]) -> None:
-        """Settle what was done in one transaction; where that fails, and all else, each by itself."""
-        done = [each for each in attempts if isinstance(each.outcome, Done)]
-        if done:
-            try:
-                async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db, db.transaction():
-                    for each in done:
-                        await outbox.write(db, await self.worker.settle(each.claim, each.outcome, each.token, db))
-                attempts = [each for each in attempts if not isinstance(each.outcome, Done)]
-            except Exception as error:  # noqa: BLE001 - as in _settle_in_time, which tells them apart
-                self._log.info("outcomes.not_settled_together", outcomes=len(done), error=failures.place(error))
-        for each in attempts:
-            await self._settle_in_time(each)
-
-    async def _settle_in_time(self, attempted: Attempted) -> None:
-        """Settle, and try again while the lease lasts: what is not settled is performed again.
-
-        An outcome that cannot be settled for another reason than Postgres (a mistake in `settle`) becomes a dead letter:
-        else a mail would be sent twice a minute, until somebody looks.
-        """
-        claim, outcome = attempted.claim, attempted.outcome
-        while time.monotonic() - attempted.claimed_at < LEASE:
-            try:
-                await self._settle(claim, outcome, attempted.token)
-                return
-            except NotArchived:
-                break
-            except Exception as error:  # noqa: BLE001 - see above
-                self._log.warning("outcome.not_settled", event_id=claim["event_id"], error=failures.place(error))
-                away = isinstance(error, DATABASE_ERRORS) and not isinstance(error, asyncpg.PostgresError)
-                if away or meaning(error, alone=True) in (Meaning.AGAIN, Meaning.AWAY):
-                    await pause_unless(self._stopping, SETTLE_AGAIN)
-                elif isinstance(outcome, Refused) and outcome.reason == "handler_failed":
-                    break
-                else:
-                    was = type(outcome).__name__.lower()
-                    outcome = Refused("handler_failed", f"{was}, but settling it raised {failures.place(error)}")
-        else:
-            return
-        self._log.error("outcome.left", event_id=claim["event_id"], outcome=type(outcome).__name__.lower())
-
-    async def _settle(self, claim: asyncpg.Record, outcome: Outcome, token: UUID) -> None:
-        async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db, db.transaction():
-            await outbox.write(db, await self.worker.settle(claim, outcome, token, db))
-            if isinstance(outcome, Refused):
-                await self._dead_letter(db, claim, outcome)
-        if isinstance(outcome, Done):
-            self._log.debug("intent.performed", event_id=claim["event_id"])
-
-    async def _dead_letter(self, db: Connection, claim: asyncpg.Record, refused: Refused) -> None:
-        event, headers = await self._event_behind(db, claim)
-        error = Rejected(refused.reason, refused.detail)
-        await failures.record(db, self.queue, event, headers, error, self._schedule)
-        metrics.DEAD.labels(self.queue, refused.reason).inc()
-        self._log.error(
-            "event.dead_lettered", event_id=event.id, reason=refused.reason, detail=redacted(refused.detail)
-        )
-
-    async def _event_behind(self, db: Connection, claim: asyncpg.Record) -> tuple[Event, dict[str, Any]]:
-        """The event that the intent came of, to be kept, and replayed, as it was delivered."""
-        if hasattr(self.worker, "event_behind"):
-            own: Event = self.worker.event_behind(claim)
-            return own, own.headers()
-        if "event_body" in claim.keys():  # noqa: SIM118 - `in` of a Record looks at its values
-            headers: dict[str, Any] = msgspec.json.decode(claim["event_headers"])
-            return from_message(headers, claim["event_type"], claim["event_body"]), headers
-        row = await db.fetchrow(ARCHIVED, claim["event_id"], claim["account"], claim["livemode"])
-        if row is None:
-            raise NotArchived(claim["event_id"])
-        event = event_of(decode_envelope(row["body"]), row["body"], row["received_at"])
-        return event, event.headers()
