@@ -10,6 +10,7 @@ Every round's rows are counted in the database; a missing one is a failure. Resu
 
 import argparse
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from dev.venv import ROOT, say
 
 OUR_LIVES = 1_000
 QUICK = 0.2  # of a full round
-PROBLEMS = (CannotStart, ChildDied, TimeoutError, RuntimeError, OSError)
+PROBLEMS = (CannotStart, ChildDied, TimeoutError, RuntimeError, OSError, subprocess.SubprocessError)
 
 
 def arguments() -> argparse.Namespace:

@@ -69,7 +69,9 @@ def _django(place: Place) -> dict[str, str]:
 def _djstripe_tables(place: Place) -> Sequence[Command]:
     endpoint = ["-m", "djstripe_gunicorn.endpoint", ENDPOINT]
     return [
-        Command("migrate", [place.program("django-admin"), "migrate", "--verbosity", "0"], _django(place)),
+        Command(
+            "migrate", [place.program("django-admin"), "migrate", "--run-syncdb", "--verbosity", "0"], _django(place)
+        ),
         Command("endpoint", [place.program("python"), *endpoint], _django(place)),
     ]
 
@@ -138,7 +140,13 @@ DJSTRIPE: Final = Peer(
     done=None,
     checks=(
         Check("processed", "SELECT count(*) FROM djstripe_webhookeventtrigger WHERE processed", every),
-        _djstripe_rows("event", "*"),
+        Check("event", "SELECT count(*) FROM djstripe_event", every),
+        _djstripe_rows("customer", "customer.created"),
+        _djstripe_rows("charge", "charge.succeeded"),
+        _djstripe_rows("paymentintent", "payment_intent.created"),
+        _djstripe_rows("invoice", "invoice.created"),
+        _djstripe_rows("subscription", "customer.subscription.created"),
+        _djstripe_rows("session", "checkout.session.completed"),
     ),
     note="2 synchronous gunicorn processes, which close each connection; all objects in Postgres before 200. It fetches "
     "each object from Stripe's API, here a stub that answers at once: in reality each call takes 100 ms and more. "
@@ -167,6 +175,7 @@ ENGINE: Final = Peer(
     ),
     note="1 Node process; the object's row in Postgres before 200. Its call of Stripe's API (the line items of each "
     "session) is cut out. No business effect, no outbox, no dedupe by event.",
+    sql="CREATE ROLE postgres",  # its migrations make this role the owner of what they create
 )
 ALL: Final = (FASTAPI, PROCRASTINATE, DJSTRIPE, ENGINE)
 

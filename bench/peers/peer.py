@@ -72,6 +72,7 @@ class Peer:
     checks: Sequence[Check]
     note: str
     stub: bool = False
+    sql: str = ""  # run in its database before anything else
 
 
 def every(_: str) -> bool:

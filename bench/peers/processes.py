@@ -20,6 +20,7 @@ from dev.system import ChildDied
 
 # Each started program leads a group of its own; so the servers' and workers' own children end with it.
 FAREWELL: Final = [(signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)]
+TO_SET_UP: Final = 300.0  # seconds: Django's migrations alone are hundreds of statements
 KEPT: Final = ("HOME", "LANG", "PATH", "TMPDIR", "TZ")
 
 
@@ -49,7 +50,8 @@ class Processes:
     def run(self, command: Command) -> None:
         """Start it, and wait for its end. Raises ChildDied where that was none in peace."""
         self.start(command)
-        code = self.running.pop(command.name).wait(120)
+        code = self.running[command.name].wait(TO_SET_UP)
+        del self.running[command.name]
         self._ledger.remove(command.name)
         if code != 0:
             raise ChildDied(self._last_words(command.name, code))

@@ -123,15 +123,17 @@ async def up(
     if peer.stub:
         started.start(catalogue.stub(names, stub_port))
         await started.listening(stub_port)
-    for command in peer.prepare(place):
-        await asyncio.to_thread(started.run, command)
-    for command in peer.processes(place):
-        started.start(command)
-    await started.listening(port)
-    servers = {name: pid for name, pid in ((each, _pid(given, each)) for each in SERVERS) if pid}
-    meter = Meter.of({**started.pids(), **servers})
     db = await asyncpg.connect(database_url)
     try:
+        if peer.sql:
+            await db.execute(peer.sql)
+        for command in peer.prepare(place):
+            await asyncio.to_thread(started.run, command)
+        for command in peer.processes(place):
+            started.start(command)
+        await started.listening(port)
+        servers = {name: pid for name, pid in ((each, _pid(given, each)) for each in SERVERS) if pid}
+        meter = Meter.of({**started.pids(), **servers})
         yield Running(peer, f"http://127.0.0.1:{port}{peer.path}", db, meter, started.check)
     finally:
         await db.close()
