@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
@@ -55,15 +56,24 @@ def node() -> Path:
 
 
 def python_versions(*names: str) -> dict[str, str]:
-    """Of these packages, by the lock."""
-    locked = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", LOCK.read_text(), re.MULTILINE))
-    return {name: locked[name] for name in names}
+    """Of these packages, as they are installed; none where nothing is."""
+    folders = [str(each) for each in (HOME / "python").glob("lib/python*/site-packages")]
+    found = {normal(each.name): each.version for each in distributions(path=folders)}
+    return {name: found[name] for name in names if name in found}
+
+
+def normal(name: str) -> str:
+    """A package's name as a lock has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def node_versions(*names: str) -> dict[str, str]:
-    """Of these packages, by the lock."""
+    """Of these packages, by the lock, with Node's own; none where nothing is installed."""
+    if not (HOME / "node" / ".installed").exists():
+        return {}
+    said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     packages = json.loads((ENGINE / "package-lock.json").read_text())["packages"]
-    return {name: packages[f"node_modules/{name}"]["version"] for name in names}
+    return {"node": said.lstrip("v"), **{name: packages[f"node_modules/{name}"]["version"] for name in names}}
 
 
 def _run(command: list[str], complaint: str, cwd: Path = ROOT) -> None:

@@ -7,7 +7,8 @@ from sqlalchemy import BigInteger, Identity, Text, create_engine, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-engine = create_engine(os.environ["DATABASE_URL"], pool_pre_ping=True)
+# As many as requests at a time: a connection beyond the pool's size is opened and closed for each of them.
+engine = create_engine(os.environ["DATABASE_URL"], pool_size=20)
 Session = sessionmaker(engine)
 
 
