@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
+
 from bench import runs
 from bench.__main__ import SECRET, started
 from bench.peers import report
@@ -31,7 +33,15 @@ from dev.venv import ROOT, say
 
 OUR_LIVES = 1_000
 QUICK = 0.2  # of a full round
-PROBLEMS = (CannotStart, ChildDied, TimeoutError, RuntimeError, OSError, subprocess.SubprocessError)
+PROBLEMS = (
+    CannotStart,
+    ChildDied,
+    TimeoutError,
+    RuntimeError,
+    OSError,
+    subprocess.SubprocessError,
+    asyncpg.PostgresError,
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -83,6 +93,7 @@ async def measured(
                 entries.append(report.failed(peer, f"{type(problem).__name__}: {problem}"))
             else:
                 entries.append(report.entry(peer, made))
+            report.write(entries)  # of a run that is ended early, too
     return entries
 
 
