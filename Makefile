@@ -14,7 +14,7 @@ EVENTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo run test check format bench soak fire fuzz lock clean
+.PHONY: help setup programs demo run test check format bench peers soak fire fuzz lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -52,6 +52,9 @@ format: $(STAMP) ## what ruff can mend by itself
 bench: programs ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)
 
+peers: programs ## the same events through what one would pick instead, in the same minutes (ARGS="--quick")
+	@$(BIN)/python -m bench.peers $(ARGS)
+
 soak: programs ## an hour at a steady rate: memory, handles, queues, tables (ARGS="--minutes 5 --rate 200")
 	@$(BIN)/python -m bench.soak $(ARGS)
 
@@ -75,6 +78,7 @@ lock: $(STAMP) ## the *.lock files anew, with the newest versions that pyproject
 	@$(COMPILE) --constraint requirements.lock --group build --output-file requirements.build.lock
 	@$(COMPILE) --group postgres --output-file requirements.postgres.lock
 	@$(COMPILE) --group fuzz --output-file requirements.fuzz.lock
+	@$(COMPILE) --group peers --output-file requirements.peers.lock
 
 clean: ## removes .venv and .local, with all data of `make run`
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m dev.clean; fi

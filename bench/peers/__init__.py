@@ -1,0 +1,1 @@
+"""The comparison with what one would pick instead: `python -m bench.peers`."""
