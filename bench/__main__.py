@@ -130,16 +130,15 @@ def main() -> int:
     chosen, to = arguments(), console()
     into, code = new_results(chosen), 0
     try:
-        peers = results.peers()
         bench(chosen, into, telling(to))
     except (CannotStart, ChildDied, TimeoutError, RuntimeError) as problem:
-        to.print(str(problem), style="red", markup=False)
+        to.print(f"{problem}\nWhat was measured before:", style="red", markup=False)
         code = 1
-        peers = []
     except KeyboardInterrupt:
-        return 130
-    show(into, peers, to)
-    to.print(f"Raw figures: {results.write(into)}", markup=False, highlight=False)
+        code = 130
+    finally:
+        show(into, to)
+        to.print(f"Raw figures: {results.write(into)}", markup=False, highlight=False)
     return code
 
 

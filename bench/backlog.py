@@ -1,6 +1,6 @@
 """A backlog: complete lives stored with the workers stopped, then drained, with fresh lives coming meanwhile.
 
-The drained rate counts from the first commit of any worker to the last commit of the slowest, with ingest, relay and the
+The database is not new: a few lives went through it before the workers were stopped. The drained rate counts from the first commit of any worker to the last commit of the slowest, with ingest, relay and the
 fresh lives on the same cores; mails go on afterwards and are not waited for. Queues are first in, first out: a fresh event
 waits for all that lies before it, so from POST to CRM it takes what the rest of the drain takes. Not starved means that it
 waits no longer: no change of a life that began before the end of the drain came later than LATE after that end.
@@ -8,7 +8,7 @@ waits no longer: no change of a life that began before the end of the drain came
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,11 +20,13 @@ from bench.client import Door, lines
 from bench.instance import Shape, Stage, ingest, workers
 from bench.measure import percentile, watching
 from bench.options import Chosen
-from bench.runs import all_arrived, handled, load, quotes
-from bench.sender import Job, Row, Sending, Sent
+from bench.runs import all_arrived, handled, load, quotes, warm
+from bench.sender import Job, Row, Sending, Sent, steady
 from bench.target import PATIENCE, Target
 
 LATE: Final = 5.0  # seconds
+CONNECTIONS: Final = 16  # of the fresh lives
+WARM_UP_LIVES: Final = 100
 NEARLY: Final = 200  # messages; with fresh events coming there are always some
 LOOK_EVERY: Final = 0.25  # seconds
 MOST_LOOKS: Final = 500  # at memory
@@ -71,6 +73,8 @@ async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[st
     """Store it, then start the workers."""
     run = fresh_run()
     async with stage.place("bench_backlog") as place, ingest(stage, place) as target:
+        async with workers(target, place, shape) as before:
+            await warm(before, fresh_run(), WARM_UP_LIVES)
         tell(f"backlog: storing {chosen.backlog:,} events, the workers are stopped")
         sent, job = await stored(target, run, chosen)
         tell(f"backlog: draining {sent.events:,} events")
@@ -126,7 +130,7 @@ def _memory(looks: list[tuple[float, float]]) -> Memory:
 
 @asynccontextmanager
 async def coming(target: Target, rate: float) -> AsyncIterator[Fresh]:
-    """Fresh lives, one after the other, until the block ends; the last is told to its end."""
+    """Fresh lives, two at a time, until the block ends; those that have begun are told to their end."""
     fresh = Fresh(fresh_run())
     ending = asyncio.Event()
     telling = asyncio.create_task(_tell(target, rate, fresh, ending))
@@ -142,20 +146,21 @@ async def coming(target: Target, rate: float) -> AsyncIterator[Fresh]:
 async def _tell(target: Target, rate: float, fresh: Fresh, ending: asyncio.Event) -> None:
     door = Door.at(target.url, target.secret)
     sending = Sending(door.request, record=True)
-    (line,) = await lines(door, 1)
-    try:
-        due = time.time()
+
+    def lives() -> Iterator[list[tuple[str, bytes]]]:
         for told in numbered_lives(fresh.run, 0, 10**6):
             # Kinds come in turn, and as many of each.
             if ending.is_set() and fresh.lives % 2 == 0:
-                break
-            for event_id, body in told:
-                await asyncio.sleep(max(0.0, due - time.time()))
-                await sending.send(line, event_id, body, due)
-                due += 1 / rate
+                return
             fresh.lives += 1
+            yield told
+
+    all_lines = await lines(door, CONNECTIONS)
+    try:
+        await steady(sending, all_lines, lives(), rate, at_a_time=2)
     finally:
-        line.close()
+        for line in all_lines:
+            line.close()
     fresh.rows, fresh.took = sending.rows, sending.took
 
 

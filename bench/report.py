@@ -1,6 +1,6 @@
 """The benchmark's figures for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from rich import box
@@ -10,7 +10,7 @@ from rich.table import Table
 from bench.backlog import Backlog
 from bench.growth import Growth
 from bench.limits import Limits
-from bench.results import Measured, Peer, Results
+from bench.results import Measured, Results, peers
 from bench.runs import Fast
 from bench.scrape import Batches
 from bench.targets import targets
@@ -24,13 +24,14 @@ MET: Final = {True: "yes", False: "NO", None: ""}
 MEGABYTE: Final = 1 << 20
 
 
-def show(results: Results, peers: Sequence[Peer], to: Console) -> None:
+def show(results: Results, to: Console) -> None:
     """Print the tables: what was seen of each way to run the workers, and at the end the targets."""
+    others = peers()
     for found in results.measured:
         _show_measured(found, results.limits, to)
     for found in results.measured:
         made = _table(f"Targets: {SHAPES[found.shape]}", "what", "target", "measured", "met", right=False)
-        for row in targets(found, results.limits, results.ingress, peers):
+        for row in targets(found, results.limits, results.ingress, others):
             made.add_row(row.what, row.target, row.measured, MET[row.met])
         to.print(made)
     if "True" in results.arguments.get("quick", ""):

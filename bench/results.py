@@ -55,13 +55,11 @@ class Peer(Struct, kw_only=True):
 
 
 def peers(file: Path = FOLDER / "peers.json") -> list[Peer]:
-    """What is known of the peers; nothing where they were not run. Raises RuntimeError where the file cannot be read."""
-    if not file.exists():
-        return []
+    """What is known of the peers; nothing where they were not run, or the file is not what it should be."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Peer])
-    except msgspec.DecodeError as problem:
-        raise RuntimeError(f"{file}: {problem}") from problem
+    except (FileNotFoundError, msgspec.DecodeError):
+        return []
 
 
 def write(results: Results) -> Path:

@@ -106,9 +106,9 @@ async def fast(sending: Sending, all_lines: Sequence[Line], lives: Iterator[list
             group.create_task(lane(line))
 
 
-def interleaved(lives: Iterator[list[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+def interleaved(lives: Iterator[list[tuple[str, bytes]]], at_a_time: int) -> Iterator[tuple[str, bytes]]:
     """The events of many lives in turn, each life's own in causal order."""
-    active = [iter(told) for told in itertools.islice(lives, ACTIVE_LIVES)]
+    active = [iter(told) for told in itertools.islice(lives, at_a_time)]
     while active:
         going = []
         for told in active:
@@ -125,10 +125,14 @@ def interleaved(lives: Iterator[list[tuple[str, bytes]]]) -> Iterator[tuple[str,
 
 
 async def steady(
-    sending: Sending, all_lines: Sequence[Line], lives: Iterator[list[tuple[str, bytes]]], rate: float
+    sending: Sending,
+    all_lines: Sequence[Line],
+    lives: Iterator[list[tuple[str, bytes]]],
+    rate: float,
+    at_a_time: int = ACTIVE_LIVES,
 ) -> None:
     """One event every 1/rate seconds. An event that finds no free connection counts from when it was due."""
-    events = enumerate(interleaved(lives))
+    events = enumerate(interleaved(lives, at_a_time))
     began = time.time()
 
     async def lane(line: Line) -> None:
