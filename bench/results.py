@@ -52,6 +52,7 @@ class Peer(Struct, kw_only=True):
     accepted_rate: float | None = None
     ours_processed_rate: float | None = None  # ours, in the same minutes
     ours_accepted_rate: float | None = None
+    ratio: float | None = None  # the median of its rounds, where it says so
 
 
 def peers(file: Path = FOLDER / "peers.json") -> list[Peer]:

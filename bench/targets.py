@@ -105,12 +105,12 @@ def _peer(wanted: _Wanted, fast: Fast | None, peer: Peer | None) -> Row:
         if fast is None:
             return Row(wanted.title, target, f"theirs {theirs:,.0f}/s; ours {NOT_TAKEN}", None)
         ours, when = fast.handled_rate if wanted.what == "processed" else fast.accepted_rate, "not in the same minutes"
-    ratio = ours / theirs
+    ratio = peer.ratio or ours / theirs
     return Row(wanted.title, target, f"{ratio:.1f} times ({ours:,.0f} to {theirs:,.0f}, {when})", ratio >= wanted.times)
 
 
 def _ingress(ingress: Ingress | None) -> Row:
-    what, target = "ingress alone, accepted/s, to bare aiohttp", f"{OF_BARE}"
+    what, target = "ingest alone, accepted/s, to bare aiohttp", f"{OF_BARE}"
     if ingress is None:
         return _row(what, target)
     rates = [sorted(each.rate for each in side) for side in (ingress.ours, ingress.bare)]
@@ -119,7 +119,7 @@ def _ingress(ingress: Ingress | None) -> Row:
 
 
 def _cost(fast: Fast | None) -> Row:
-    what, target = "CPU of ingress, workers, relay for an event", f"{COST:.0f} us, aim 90"
+    what, target = "CPU of ingest, workers, relay for an event", f"{COST:.0f} us, aim 90"
     if fast is None or BESIDE not in fast.cpu:
         return _row(what, target)
     return _row(what, target, f"{cost(fast):.0f} us", cost(fast) <= COST)
