@@ -36,7 +36,7 @@ async def seed(database: Pool, created: datetime) -> None:
             body = f'{{"id": "{event_id}"}}'.encode()
             await database.execute(EVENT, created, event_id, [event_id, f"Q-{mark}"], body)
         await database.execute(QUOTE, f"Q-{number}-{mark}", f'{{"charge": "ch_{mark}"}}')
-        await database.execute(MAIL, f"Q-{number}-{mark}", f"<{str(number) * 40}@example.com>")
+        await database.execute(MAIL, f"Q-{number}-{mark}", f"<{'ab'[number] * 40}@example.com>")
     await database.execute(QUOTE, "Q-other", "{}")
 
 
