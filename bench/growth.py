@@ -5,6 +5,7 @@ and to the other in turn. Both are up all the time, so what an idle instance tak
 CPU of ingest, workers, relay and Postgres for an event. "Empty" begins with nothing but the lives that warm it up.
 """
 
+import shutil
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,13 @@ from bench.instance import Place, Shape, Stage, instance
 from bench.options import Chosen
 from bench.ratios import cost_with_postgres, in_turn, ratio
 from bench.runs import Fast, fast, load, warm
+from dev.places import CannotStart
+from dev.venv import ROOT
+
+# As measured with a million rows, indexes included: of a row of the archive, and of a quote with all that belongs to it.
+ARCHIVE_BYTES: Final = 3_200
+QUOTE_BYTES: Final = 20_000
+SPARE_BYTES: Final = 3 << 30  # write-ahead log, what else is stored meanwhile
 
 EMPTY, FULL = "empty", "full"
 WARM_UP_LIVES: Final = 100
@@ -42,6 +50,7 @@ class Growth(Struct, kw_only=True):
 async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[str], None]) -> Growth:
     """Fill one, then both in turn, with lives whose ids lie among those that are there."""
     run = fresh_run()
+    check_room(chosen.growth_archive, chosen.growth_quotes)
     async with stage.place("bench_empty") as small, stage.place("bench_full") as large:
         await _seed(stage, large, shape, run)
         found = Growth(filled=await fill(large.database_url, chosen.growth_archive, chosen.growth_quotes, tell))
@@ -55,6 +64,14 @@ async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[st
                 first = 10**8 + number * chosen.round_lives * 2
                 into.append(await fast(target, target.job(run, chosen.round_lives, chosen.senders, first=first)))
     return found
+
+
+def check_room(archive: int, quotes: int) -> None:
+    """Raises CannotStart where the disk has no room for it: a full disk would stop the servers after half an hour."""
+    needed = archive * ARCHIVE_BYTES + quotes * QUOTE_BYTES + SPARE_BYTES
+    free = shutil.disk_usage(ROOT).free
+    if needed > free:
+        raise CannotStart(f"growth: the full database takes some {needed >> 30} GB, and {free >> 30} GB are free")
 
 
 async def _seed(stage: Stage, place: Place, shape: Shape, run: str) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.backlog import Backlog
 from bench.growth import Growth
+from bench.instance import BESIDE
 from bench.limits import Limits
 from bench.results import Measured, Results, peers
 from bench.runs import Fast
@@ -45,10 +46,11 @@ def _show_measured(found: Measured, limits: Limits | None, to: Console) -> None:
     to.print(_rates(found, limits))
     if found.fast is not None:
         to.print(_cost(found.fast))
+        # Of another instance our processes are not known, so nor is which are others.
+        busy = f"; {found.fast.others:.2f} cores busy with other programs" if BESIDE in found.fast.cpu else ""
         to.print(
             f"Quotes after the run: {found.fast.quotes}; failed deliveries: {found.fast.failed}; "
-            f"answered 503 and sent again: {found.fast.refused}; {found.fast.bytes_per_event:,.0f} bytes an event; "
-            f"{found.fast.others:.2f} cores busy with other programs during the run."
+            f"answered 503 and sent again: {found.fast.refused}; {found.fast.bytes_per_event:,.0f} bytes an event{busy}."
         )
     if found.backlog is not None:
         to.print(_drain(found.backlog))

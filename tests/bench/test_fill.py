@@ -9,7 +9,9 @@ from asyncpg.pool import Pool
 
 from bench.bodies import DIGITS, digits, numbered_lives, templates
 from bench.fill import FIRST_SEED, fill
+from bench.growth import check_room
 from bench.runs import handled
+from dev.places import CannotStart
 from dev.settled import CONSUMERS
 
 EVENT = """
@@ -58,6 +60,11 @@ async def test_the_index_is_back_and_nothing_of_the_filling_is_left(database_url
     await fill(database_url, archive=8, quotes=2, tell=lambda _: None)
     assert await database.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'events_ids'::regclass")
     assert await database.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE 'bench%'") == 0
+
+
+def test_a_disk_without_room_is_said_before_the_work() -> None:
+    with pytest.raises(CannotStart, match="GB are free"):
+        check_room(archive=10**12, quotes=1)
 
 
 def test_copies_lie_among_each_other_and_keep_their_length() -> None:
