@@ -14,15 +14,16 @@ from msgspec import Struct, field
 from bench.bodies import fresh_run
 from bench.fill import FIRST_SEED, SEEDS, Filled, fill
 from bench.instance import Place, Shape, Stage, instance
+from bench.measure import Meter
 from bench.options import Chosen
 from bench.ratios import cost_with_postgres, in_turn, ratio
-from bench.runs import Fast, fast, load, warm
+from bench.runs import Fast, counted, fast, load, warm
 from dev.places import CannotStart
 from dev.venv import ROOT
 
 # As measured with a million rows, indexes included: of a row of the archive, and of a quote with all that belongs to it.
 ARCHIVE_BYTES: Final = 3_200
-QUOTE_BYTES: Final = 20_000
+QUOTE_BYTES: Final = 26_000
 SPARE_BYTES: Final = 3 << 30  # write-ahead log, what else is stored meanwhile
 
 EMPTY, FULL = "empty", "full"
@@ -33,6 +34,7 @@ class Growth(Struct, kw_only=True):
     """The rounds of both."""
 
     filled: Filled
+    filling_cpu: dict[str, float]  # seconds
     empty: list[Fast] = field(default_factory=list)
     full: list[Fast] = field(default_factory=list)
 
@@ -53,7 +55,10 @@ async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[st
     check_room(chosen.growth_archive, chosen.growth_quotes)
     async with stage.place("bench_empty") as small, stage.place("bench_full") as large:
         await _seed(stage, large, shape, run)
-        found = Growth(filled=await fill(large.database_url, chosen.growth_archive, chosen.growth_quotes, tell))
+        cpu: dict[str, float] = {}
+        with counted(Meter.of(stage.pids), cpu):
+            filled = await fill(large.database_url, chosen.growth_archive, chosen.growth_quotes, tell)
+        found = Growth(filled=filled, filling_cpu=cpu)
         async with instance(stage, small, shape) as empty, instance(stage, large, shape) as full:
             for target in (empty, full):
                 await warm(target, fresh_run(), WARM_UP_LIVES)

@@ -146,7 +146,10 @@ def _drain(found: Backlog) -> Table:
 def _rows(found: Growth) -> Table:
     filled = found.filled
     made = _table(
-        f"Growth: {filled.bytes / MEGABYTE:,.0f} MB, filled in {filled.seconds:,.0f} s", "table of the full one", "rows"
+        f"Growth: {filled.bytes / MEGABYTE:,.0f} MB, filled in {filled.seconds:,.0f} s "
+        f"({found.filling_cpu.get('postgres', 0):,.0f} s of Postgres' CPU)",
+        "table of the full one",
+        "rows",
     )
     for name, count in filled.rows.items():
         made.add_row(name, f"{count:,}")
