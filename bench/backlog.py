@@ -3,7 +3,8 @@
 The database is not new: a few lives went through it before the workers were stopped. The drained rate counts from the first commit of any worker to the last commit of the slowest, with ingest, relay and the
 fresh lives on the same cores; mails go on afterwards and are not waited for. Queues are first in, first out: a fresh event
 waits for all that lies before it, so from POST to CRM it takes what the rest of the drain takes. Not starved means that it
-waits no longer: no change of a life that began before the end of the drain came later than LATE after that end.
+waits no longer: what was posted before the end of the drain was told to the CRM when the workers had done as many events more,
+and those once more, because some changes need a second way through the queues; LATE is for the rest.
 """
 
 import asyncio
@@ -50,13 +51,19 @@ class Backlog(Struct, kw_only=True):
     memory: dict[str, Memory]
     mails_left: int
     fresh_lives: int
+    fresh_events: int  # posted before the end of the drain
     fresh_answer_p50: float
     fresh_answer_p99: float
     fresh_changes: int
     fresh_p50: float
     fresh_p99: float
     fresh_max: float
-    latest: float  # the last change of a fresh life, from the end of the drain; negative: before it
+    latest: float  # the last change that these caused, from the end of the drain; negative: before it
+
+    @property
+    def starved(self) -> bool:
+        """Whether a fresh event waited for more than what lay before it."""
+        return self.latest > LATE + 2 * self.fresh_events / self.drained_rate
 
 
 @dataclass
@@ -114,6 +121,7 @@ async def figures(target: Target, run: str, sent: Sent, fresh: Fresh) -> Backlog
         memory={name: _memory(looks) for name, looks in target.meter.memory.items()},
         mails_left=await target.mails(),
         fresh_lives=fresh.lives,
+        fresh_events=len(due),
         fresh_answer_p50=percentile(answers, 0.5),
         fresh_answer_p99=percentile(answers, 0.99),
         fresh_changes=len(took),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from bench.backlog import LATE, Backlog
+from bench.backlog import Backlog
 from bench.growth import Growth
 from bench.ingress import Ingress
 from bench.instance import BESIDE
@@ -157,10 +157,10 @@ def _backlog(backlog: Backlog | None, fast: Fast | None) -> Row:
     start, half, end = memory_of_ours(backlog)
     steady = "" if fast is None else f" ({backlog.drained_rate / fast.handled_rate:.2f} of steady)"
     measured = (
-        f"{backlog.drained_rate:,.0f}/s{steady}; {start:.0f}, {half:.0f}, {end:.0f} MB; last change of fresh lives "
-        f"{backlog.latest:+.1f} s from the drain's end"
+        f"{backlog.drained_rate:,.0f}/s{steady}; {start:.0f}, {half:.0f}, {end:.0f} MB; new events "
+        f"{'starved' if backlog.starved else 'in turn'} (the last {backlog.latest:+.1f} s from the drain's end)"
     )
-    sound = end <= FLAT * half and backlog.latest <= LATE
+    sound = end <= FLAT * half and not backlog.starved
     met = None if fast is None and sound else sound and fast is not None and backlog.drained_rate >= fast.handled_rate
     return _row(f"a backlog of {backlog.events:,} events", target, measured, met)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.backlog import Backlog, Memory
 from bench.limits import Limits
 from bench.one_sender import OneSender
 from bench.ratios import cost, in_turn, ratio
@@ -52,6 +53,27 @@ def latency(rate: float, p50: float, p99: float) -> Steady:
     )
 
 
+def backlog(rate: float = 1_000.0, end: float = 100.0, latest: float = 0.0) -> Backlog:
+    """10,000 events, drained while 500 came; the workers' memory is 90 MB at the start, 100 at the half."""
+    return Backlog(
+        events=10_000,
+        stored_rate=5_000.0,
+        drained_rate=rate,
+        drain_seconds=10_000 / rate,
+        memory={"quotes": Memory(90.0, 100.0, end), "broker": Memory(100.0, 900.0, 1_000.0)},
+        mails_left=0,
+        fresh_lives=60,
+        fresh_events=500,
+        fresh_answer_p50=0.001,
+        fresh_answer_p99=0.002,
+        fresh_changes=200,
+        fresh_p50=5.0,
+        fresh_p99=9.0,
+        fresh_max=9.5,
+        latest=latest,
+    )
+
+
 def row(rows: list[Row], beginning: str) -> Row:
     (found,) = [each for each in rows if each.what.startswith(beginning)]
     return found
@@ -94,6 +116,25 @@ def test_the_processes_of_another_instance_are_not_known() -> None:
 )
 def test_quick_at_a_lower_rate_says_nothing(rate: float, p50: float, p99: float, met: bool | None) -> None:
     assert row(rows(Measured(shape="apart", latency=latency(rate, p50, p99))), "POST to CRM").met is met
+
+
+@pytest.mark.parametrize(
+    ("drained", "met"),
+    [
+        (backlog(), True),
+        (backlog(rate=999.0), False),
+        (backlog(end=111.0), False),
+        (backlog(latest=5.9), True),
+        (backlog(latest=6.1), False),
+    ],
+)
+def test_a_backlog_is_drained_fast_flat_and_in_turn(drained: Backlog, met: bool) -> None:
+    assert row(rows(Measured(shape="apart", fast=fast(1_000.0), backlog=drained)), "a backlog of 10,000").met is met
+
+
+def test_without_a_steady_rate_a_sound_drain_says_nothing() -> None:
+    assert row(rows(Measured(shape="apart", backlog=backlog())), "a backlog of").met is None
+    assert row(rows(Measured(shape="apart", backlog=backlog(end=200.0))), "a backlog of").met is False
 
 
 def test_half_a_millisecond_is_written_so() -> None:
