@@ -43,7 +43,8 @@ def show(results: Results, to: Console) -> None:
 
 
 def _show_measured(found: Measured, limits: Limits | None, to: Console) -> None:
-    to.print(_rates(found, limits))
+    if (rates := _rates(found, limits)).row_count:
+        to.print(rates)
     if found.fast is not None:
         to.print(_cost(found.fast))
         # Of another instance our processes are not known, so nor is which are others.
