@@ -1,190 +1,106 @@
-"""`make bench`: private servers, ingest and every worker in a process of its own, load from another; figures at the end.
+"""`make bench`: see bench/options.py, or `python -m bench --help`. One module a section; this one calls them in turn."""
 
-    make bench ARGS="--lives 20000 --senders 64"
-    make bench ARGS="--url http://127.0.0.1:8080/webhooks/stripe --secret whsec_… --database-url … --amqp-url …"
-
-Raw figures go to .local/bench/. The load goes to this machine's own addresses only.
-"""
-
-import argparse
 import asyncio
 import os
 import platform
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
-import aio_pika
-import asyncpg
-import msgspec
 from rich.console import Console
 
-from bench import limits, runs
-from bench.bodies import events_per_life
-from bench.listener import listener
+from bench import backlog, flush, growth, ingress, limits, one_sender, results, twice
+from bench.bodies import events_per_life, fresh_run
+from bench.instance import Addresses, Shape, Stage, connected, instance
 from bench.measure import Meter
-from bench.report import Results, show
-from bench.runs import Target
-from bench.sender import Job
-from bench.smtp_sink import sink
+from bench.options import Chosen, arguments
+from bench.report import show
+from bench.results import Measured, Results
+from bench.runs import fast, steady, warm
+from bench.target import Target
 from dev import servers
 from dev.demo_report import console
 from dev.places import CannotStart
-from dev.rabbitmq import RabbitMQ
-from dev.server import Server
-from dev.servers import Servers
-from dev.stripe_events import token
-from dev.system import ChildDied, System, initialise, system
-from dev.venv import ROOT
+from dev.system import ChildDied
 
-SECRET: Final = "whsec_bench_of_quittance"
-WORKERS: Final = ("accounts", "archive", "checkouts", "customers", "documents", "quotes", "notifications", "relay")
-WARM_UP_LIVES: Final = 200
+Tell = Callable[[str], None]
+
+WARM_UP_LIVES = 200
 # One life comes after the other on a connection; at a steady rate, more wait for their answer at a time.
-STEADY_SENDERS: Final = 64
+STEADY_SENDERS = 64
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=_Raw)
-    parser.add_argument(
-        "--lives", type=_positive, default=3_000, help="lives of the fast run (9 events each; %(default)s)"
-    )
-    parser.add_argument("--senders", type=_positive, default=32, help="connections of the fast run (%(default)s)")
-    parser.add_argument("--duration", type=_positive, default=20, help="seconds of the steady run (%(default)s)")
-    parser.add_argument("--rate", type=float, help="events/s of the steady run (half of what the fast run reached)")
-    parser.add_argument("--deadline", type=_positive, default=900, help="seconds the fast run may take (%(default)s)")
-    parser.add_argument("--no-limits", action="store_true", help="do not take the limits of the parts")
-    parser.add_argument("--url", help="the webhook address of an instance that is up; needs the next three")
-    parser.add_argument("--secret", help="its webhook secret")
-    parser.add_argument("--database-url", help="its DATABASE_URL")
-    parser.add_argument("--amqp-url", help="its AMQP_URL")
-    chosen = parser.parse_args()
-    given = [chosen.url, chosen.secret, chosen.database_url, chosen.amqp_url]
-    if any(given) and not all(given):
-        parser.error("--url, --secret, --database-url and --amqp-url belong together")
-    for address in filter(None, (chosen.url, chosen.database_url, chosen.amqp_url)):
-        if not _is_here(address):
-            parser.error(f"{urlsplit(address).hostname} is not this machine: the load goes to loopback addresses only")
-    return chosen
+async def on_one_instance(target: Target, chosen: Chosen, found: Measured, tell: Tell) -> None:
+    """The sections that need nothing but addresses, each with events of its own."""
+    tell("warming up")
+    await warm(target, fresh_run(), min(WARM_UP_LIVES, chosen.lives))
+    if "fast" in chosen.only:
+        tell(f"fast: {chosen.lives:,} lives")
+        found.fast = await fast(target, target.job(fresh_run(), chosen.lives, chosen.senders, deadline=chosen.deadline))
+    if "latency" in chosen.only:
+        tell(f"latency: {chosen.duration} s at {chosen.rate} events/s")
+        run = fresh_run()
+        lives = max(2, round(chosen.rate * chosen.duration / events_per_life(run)))
+        limit = 4.0 * chosen.duration + 60
+        job = target.job(run, lives, STEADY_SENDERS, rate=float(chosen.rate), record=True, deadline=limit)
+        found.latency = await steady(target, job)
+        await target.settled()
+    if "one-sender" in chosen.only:
+        tell(f"one-sender: {chosen.posts:,} events")
+        found.one_sender = await one_sender.measure(target, chosen.posts)
 
 
-class _Raw(argparse.RawDescriptionHelpFormatter):
-    pass
+async def of_ours(stage: Stage, shape: Shape, chosen: Chosen, found: Measured, tell: Tell) -> None:
+    """All sections that were asked for, of one way to run the workers."""
+    if {"fast", "latency", "one-sender"} & set(chosen.only):
+        async with stage.place("bench_fast") as place, instance(stage, place, shape) as target:
+            await on_one_instance(target, chosen, found, tell)
+    if "backlog" in chosen.only:
+        found.backlog = await backlog.measure(stage, shape, chosen, tell)
+    if "twice" in chosen.only:
+        found.twice = await twice.measure(stage, shape, chosen, tell)
+    if "flush" in chosen.only and stage.servers.managed:
+        found.flush = await flush.measure(stage, shape, chosen, tell)
+    if "growth" in chosen.only and stage.servers.managed:
+        found.growth = await growth.measure(stage, shape, chosen, tell)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+async def ours(stage: Stage, chosen: Chosen, into: Results, tell: Tell) -> None:
+    """Our own instances, on servers of our own."""
+    if "ingress" in chosen.only:
+        into.ingress = await ingress.measure(stage, chosen, tell)
+    for shape in chosen.shapes:
+        tell(f"the workers {shape}")
+        into.measured.append(Measured(shape=shape))
+        await of_ours(stage, shape, chosen, into.measured[-1], tell)
 
 
-def _is_here(address: str) -> bool:
-    host = urlsplit(address).hostname
-    if host in (None, "localhost"):  # no host: a socket's path
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+async def other(to: Addresses, chosen: Chosen, into: Results, tell: Tell) -> None:
+    """An instance that somebody else runs: nothing of it is started, stopped, emptied or set."""
+    async with connected(to, Meter({}), lambda: None) as target:
+        into.measured.append(Measured(shape=""))
+        await on_one_instance(target, chosen, into.measured[-1], tell)
 
 
-class Addresses(NamedTuple):
-    """Where an instance is."""
-
-    url: str
-    secret: str
-    database_url: str
-    amqp_url: str
-
-
-@asynccontextmanager
-async def connected(to: Addresses, meter: Meter, at: System | None) -> AsyncIterator[Target]:
-    """Connections for watching, and the CRM's. The queue `crm` of an instance that is not ours is left alone."""
-    db = await asyncpg.connect(to.database_url)
-    connection = await aio_pika.connect(to.amqp_url, timeout=10)
-    try:
-        async with connection, listener(to.amqp_url, whole_queue=at is not None) as crm:
-            channel = await connection.channel()
-            yield Target(
-                url=to.url,
-                secret=to.secret,
-                db=db,
-                channel=channel,
-                crm=crm,
-                meter=meter,
-                check=at.check if at is not None else lambda: None,
-                metrics={} if at is None else {each.name: f"{each.url}/metrics" for each in at.children},
-            )
-    finally:
-        await db.close()
+def bench(chosen: Chosen, into: Results, tell: Tell) -> None:
+    """Measure into `into`."""
+    if (to := chosen.addresses) is not None:
+        take_limits(chosen, into, to.database_url, to.amqp_url, tell)
+        asyncio.run(other(to, chosen, into, tell))
+        return
+    with servers.running("bench") as given:
+        take_limits(chosen, into, given.database_url, given.amqp_url, tell)
+        asyncio.run(ours(Stage(given), chosen, into, tell))
 
 
-@asynccontextmanager
-async def started(at: System, given: Servers) -> AsyncIterator[Target]:
-    """Our own instance: ingest, each worker and the relay in a process of its own."""
-    await asyncio.to_thread(initialise, given.database_url, given.amqp_url, at.logs)
-    async with sink() as smtp_url:
-        common = {"AMQP_URL": given.amqp_url, "LOG_LEVEL": "warning"}
-        door = {**common, "STRIPE_WEBHOOK_SECRETS": SECRET, "INGEST_HOST": "127.0.0.1"}
-        ingest = at.start("ingest", ["ingest"], "INGEST_PORT", door)
-        environment = {
-            **common,
-            "DATABASE_URL": given.database_url,
-            "SMTP_URL": smtp_url,
-            "MAIL_FROM": "quittance@example.com",
-        }
-        for name in WORKERS:
-            at.start(name, ["workers", name], "METRICS_PORT", environment)
-        await at.ready()
-        pids = {child.name: child.process.pid for child in at.children}
-        if isinstance(given.postgres, Server) and isinstance(given.broker, RabbitMQ):
-            pids |= {"broker": given.broker.pid, "postgres": given.postgres.pid}
-        meter = Meter.of({**pids, "(CRM, SMTP, watching)": os.getpid()})
-        url = f"{ingest.url}/webhooks/stripe"
-        to = Addresses(url, SECRET, given.database_url, given.amqp_url)
-        async with connected(to, meter, at) as target:
-            yield target
+def take_limits(chosen: Chosen, into: Results, database_url: str, amqp_url: str, tell: Tell) -> None:
+    """Before the system runs: each part has the machine to itself."""
+    if "limits" in chosen.only:
+        tell("the limits of the parts")
+        into.limits = limits.measure(database_url, amqp_url, fresh_run())
 
 
-async def measured(target: Target, chosen: argparse.Namespace, results: Results, to: Console) -> None:
-    """The runs, one after the other, each with events of its own."""
-    run = token(str(time.time_ns()), 4)
-    with tempfile.TemporaryDirectory() as folder:
-
-        def job(suffix: str, lives: int, senders: int, **more: Any) -> Job:
-            result = str(Path(folder, suffix))
-            return Job(
-                url=target.url,
-                secret=target.secret,
-                run=run + suffix,
-                lives=lives,
-                senders=senders,
-                result=result,
-                **more,
-            )
-
-        with to.status("warming up"):
-            await runs.load(job("W", WARM_UP_LIVES, chosen.senders), target)
-            await target.idle()
-        with to.status(f"{chosen.lives} lives as fast as they go"):
-            results.fast = await runs.fast(target, job("F", chosen.lives, chosen.senders, deadline=chosen.deadline))
-        rate = chosen.rate or min(results.fast.accepted_rate, results.fast.handled_rate) / 2
-        lives = 2 * max(1, round(rate * chosen.duration / events_per_life(run) / 2))
-        limit = 4 * chosen.duration + 60
-        with to.status(f"{lives} lives at {rate:.0f} events/s"):
-            steady = job("S", lives, STEADY_SENDERS, rate=rate, record=True, deadline=limit)
-            results.steady = await runs.steady(target, steady)
-
-
-def new_results(chosen: argparse.Namespace) -> Results:
+def new_results(chosen: Chosen) -> Results:
     """What is known before anything is measured."""
     return Results(
         at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -195,63 +111,35 @@ def new_results(chosen: argparse.Namespace) -> Results:
         },
         arguments={name: str(value) for name, value in vars(chosen).items() if name != "secret" and "_url" not in name},
         load_before=list(os.getloadavg()),
-        limits=None,
     )
 
 
-def bench(chosen: argparse.Namespace, results: Results, to: Console) -> None:
-    """Measure into `results`."""
-    if chosen.url:
-        take_limits(chosen, results, chosen.database_url, chosen.amqp_url, to)
+def telling(to: Console) -> Tell:
+    """A line for each step, with the time since the start."""
+    began = time.monotonic()
 
-        async def other() -> None:
-            addresses = Addresses(chosen.url, chosen.secret, chosen.database_url, chosen.amqp_url)
-            async with connected(addresses, Meter({}), None) as target:
-                await measured(target, chosen, results, to)
+    def tell(text: str) -> None:
+        passed = int(time.monotonic() - began)
+        to.print(f"{passed // 60:3}:{passed % 60:02}  {text}", style="dim", highlight=False, markup=False)
 
-        asyncio.run(other())
-        return
-    with servers.running("bench") as given, system("bench") as at:
-        take_limits(chosen, results, given.database_url, given.amqp_url, to)
-
-        async def own() -> None:
-            async with started(at, given) as target:
-                await measured(target, chosen, results, to)
-
-        asyncio.run(own())
-
-
-def take_limits(chosen: argparse.Namespace, results: Results, database_url: str, amqp_url: str, to: Console) -> None:
-    """Before the system runs: each part has the machine to itself."""
-    if not chosen.no_limits:
-        with to.status("the limits of the parts"):
-            results.limits = limits.measure(database_url, amqp_url, token(str(time.time_ns()), 6))
-
-
-def write(results: Results) -> Path:
-    """The raw figures, as JSON."""
-    folder = ROOT / ".local" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{results.at[:19].replace(':', '')}.json"
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
-    return file
+    return tell
 
 
 def main() -> int:
-    """Run the benchmark; the exit code."""
-    chosen = arguments()
-    to = console()
-    results = new_results(chosen)
+    """Run the benchmark; the exit code. What was measured before a fault is shown, and written down."""
+    chosen, to = arguments(), console()
+    into, code = new_results(chosen), 0
     try:
-        bench(chosen, results, to)
+        bench(chosen, into, telling(to))
     except (CannotStart, ChildDied, TimeoutError, RuntimeError) as problem:
-        to.print(str(problem), style="red", markup=False)
-        return 1
+        to.print(f"{problem}\nWhat was measured before:", style="red", markup=False)
+        code = 1
     except KeyboardInterrupt:
-        return 130
-    show(results, to)
-    to.print(f"Raw figures: {write(results)}", markup=False, highlight=False)
-    return 0
+        code = 130
+    finally:
+        show(into, to)
+        to.print(f"Raw figures: {results.write(into)}", markup=False, highlight=False)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Lives by the hundred thousand: two lives are told once, and every copy gets ids of its own.
 
 Telling a life takes longer than handling it. So each body is cut at the places where an id ends, and a copy is the
-pieces joined with its number: the ids stay as long as Stripe's.
+pieces joined with its number: the ids stay as long as Stripe's. Numbers are scattered over all that DIGITS digits can say:
+Stripe's ids are random, and ids in ascending order would find every index at its hot, right end.
 """
 
 import itertools
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from dev.lives import Life, life
-from dev.stripe_events import body
+from dev.stripe_events import body, token
 
 # Digits of a copy's number; they take the place of the last letters of each id.
 DIGITS: Final = 9
+# A power of three has no factor in common with one of ten: n * SCATTER mod 10**DIGITS takes each value once.
+SCATTER: Final = 3**18
 KINDS: Final = ("card", "subscription")
 
 _ID: Final = re.compile(
@@ -65,17 +68,27 @@ def _template(payload: bytes, event_id: str, event_type: str) -> Template:
     return Template(tuple(marked.split(mark)), event_id[:-DIGITS], event_type)
 
 
+def fresh_run() -> str:
+    """A name for a run that no other has."""
+    return token(str(time.time_ns()), 6)
+
+
 def quotes_like(run: str) -> str:
     """A LIKE pattern for the quotes of a run."""
     return f"Q-{run}-%"
+
+
+def digits(number: int) -> bytes:
+    """The number of a copy as it stands in its ids."""
+    return b"%0*d" % (DIGITS, number * SCATTER % 10**DIGITS)
 
 
 def numbered_lives(run: str, first: int, count: int) -> Iterator[list[tuple[str, bytes]]]:
     """`count` lives from number `first` on, kinds in turn; each a list of (event id, body)."""
     kinds = itertools.cycle(templates(run))
     for number in range(first, first + count):
-        digits = b"%0*d" % (DIGITS, number)
-        yield [(each.id_prefix + digits.decode(), each.copy(digits)) for each in next(kinds)]
+        mark = digits(number)
+        yield [(each.id_prefix + mark.decode(), each.copy(mark)) for each in next(kinds)]
 
 
 def events_per_life(run: str) -> float:

@@ -5,7 +5,8 @@ import hashlib
 import hmac
 import time
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final, Self, cast
+from urllib.parse import urlsplit
 
 HEAD: Final = (
     b"POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)\r\n"
@@ -20,6 +21,12 @@ class Door:
         self.host, self.port = host, port
         self._path, self._name = path.encode(), f"{host}:{port}".encode()
         self._key = hmac.new(secret.encode(), digestmod=hashlib.sha256)
+
+    @classmethod
+    def at(cls, url: str, secret: str) -> Self:
+        """The door at a webhook address."""
+        parts = urlsplit(url)
+        return cls(parts.hostname or "127.0.0.1", parts.port or 80, parts.path, secret)
 
     def request(self, body: bytes) -> bytes:
         """The bytes of a request, signed now."""

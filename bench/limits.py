@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import aio_pika
 import asyncpg
@@ -36,7 +36,7 @@ class Limits(Struct, kw_only=True):
 
 
 def measure(database_url: str, amqp_url: str, run: str) -> Limits:
-    """All three, one after the other: each has the machine to itself."""
+    """All three, one after the other, before the system runs: each has the machine to itself."""
     return Limits(
         http=uvloop.run(http()),
         publish=uvloop.run(publish(amqp_url, run)),
@@ -51,14 +51,22 @@ def typical_body() -> bytes:
     return told[types.index("checkout.session.completed")][1]
 
 
+class Bare(NamedTuple):
+    """The bare handler."""
+
+    url: str
+    pid: int
+
+
 @asynccontextmanager
-async def bare_server() -> AsyncIterator[int]:
-    """The bare handler in a process of its own; its port."""
+async def bare_server() -> AsyncIterator[Bare]:
+    """The bare handler in a process of its own."""
     command = [sys.executable, "-m", "bench.bare_http"]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
-        yield int(await asyncio.wait_for(process.stdout.readline(), 20))
+        port = int(await asyncio.wait_for(process.stdout.readline(), 20))
+        yield Bare(f"http://127.0.0.1:{port}/webhooks/stripe", process.pid)
     finally:
         process.terminate()
         await process.wait()
@@ -67,8 +75,8 @@ async def bare_server() -> AsyncIterator[int]:
 async def http() -> float:
     """Requests a second of the bare handler."""
     body = typical_body()
-    async with bare_server() as port:
-        door = Door("127.0.0.1", port, "/webhooks/stripe", "whsec_limit")
+    async with bare_server() as bare:
+        door = Door.at(bare.url, "whsec_limit")
         request = door.request(body)
         until = time.perf_counter() + SECONDS
 

@@ -1,16 +1,15 @@
 """The load, in a process of its own: complete lives, as fast as they are taken or at a steady rate.
 
-python -m bench.sender '{"url": …}'     # Job as JSON; prints Sent as one line of JSON
+python -m bench.sender '{"url": …}'     # Job as JSON; Sent is written to the file that it names
 """
 
 import asyncio
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
@@ -28,16 +27,25 @@ ACTIVE_LIVES: Final = 64
 Row = tuple[str, float, float]  # event id, when it was due, when it was answered; Unix seconds
 
 
+class NotTakenError(RuntimeError):
+    """Ingest refused an event, or was not there for it."""
+
+
 class Job(msgspec.Struct, kw_only=True):
-    """What to send. With `rate` (events a second) steadily, else as fast as `senders` connections can."""
+    """What to send: `lives` lives from number `first` on. With `rate` (events a second) steadily, else as fast as `senders`
+    connections can. `signed_before`: every request is built and signed before the clock starts, for figures of the other
+    side alone; few enough that they fit in memory and are sent within the 300 s for which a signature is good.
+    """
 
     url: str
     secret: str
     run: str
     lives: int
     senders: int
+    first: int = 0
     rate: float | None = None
-    result: str  # a file for Sent
+    signed_before: bool = False
+    result: str = ""  # a file for Sent; runs.load names one
     record: bool = False  # whether Sent has the rows
     deadline: float = 600.0  # seconds for all of it
 
@@ -58,8 +66,9 @@ class Sent(msgspec.Struct, kw_only=True):
 class Sending:
     """The events sent so far."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, request: Callable[[bytes], bytes], *, record: bool = False) -> None:
+        self.request = request
+        self.record = record
         self.statuses: dict[str, int] = {}
         self.took: list[float] = []
         self.rows: list[Row] = []
@@ -68,19 +77,20 @@ class Sending:
     async def send(self, line: Line, event_id: str, body: bytes, due: float) -> None:
         """Post one event until it is accepted."""
         for _ in range(TRIES):
-            status = await line.post(self.door.request(body))
+            status = await line.post(self.request(body))
             self.statuses[str(status)] = self.statuses.get(str(status), 0) + 1
             if status == 200:
                 break
             if status != 503:
-                raise SystemExit(f"{event_id} was answered {status}")
+                raise NotTakenError(f"{event_id} was answered {status}")
             await asyncio.sleep(PAUSE)
         else:
-            raise SystemExit(f"{event_id} was answered 503 {TRIES} times")
+            raise NotTakenError(f"{event_id} was answered 503 {TRIES} times")
         now = time.time()
         self.took.append(now - due)
         self.bytes += len(body)
-        self.rows.append((event_id, due, now))
+        if self.record:
+            self.rows.append((event_id, due, now))
 
 
 async def fast(sending: Sending, all_lines: Sequence[Line], lives: Iterator[list[tuple[str, bytes]]]) -> None:
@@ -96,9 +106,9 @@ async def fast(sending: Sending, all_lines: Sequence[Line], lives: Iterator[list
             group.create_task(lane(line))
 
 
-def interleaved(lives: Iterator[list[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
+def interleaved(lives: Iterator[list[tuple[str, bytes]]], at_a_time: int) -> Iterator[tuple[str, bytes]]:
     """The events of many lives in turn, each life's own in causal order."""
-    active = [iter(told) for told in itertools.islice(lives, ACTIVE_LIVES)]
+    active = [iter(told) for told in itertools.islice(lives, at_a_time)]
     while active:
         going = []
         for told in active:
@@ -115,10 +125,14 @@ def interleaved(lives: Iterator[list[tuple[str, bytes]]]) -> Iterator[tuple[str,
 
 
 async def steady(
-    sending: Sending, all_lines: Sequence[Line], lives: Iterator[list[tuple[str, bytes]]], rate: float
+    sending: Sending,
+    all_lines: Sequence[Line],
+    lives: Iterator[list[tuple[str, bytes]]],
+    rate: float,
+    at_a_time: int = ACTIVE_LIVES,
 ) -> None:
     """One event every 1/rate seconds. An event that finds no free connection counts from when it was due."""
-    events = enumerate(interleaved(lives))
+    events = enumerate(interleaved(lives, at_a_time))
     began = time.time()
 
     async def lane(line: Line) -> None:
@@ -135,11 +149,14 @@ async def steady(
 
 async def send(job: Job) -> Sent:
     """Do the job."""
-    parts = urlsplit(job.url)
-    door = Door(parts.hostname or "127.0.0.1", parts.port or 80, parts.path, job.secret)
-    sending = Sending(door)
+    door = Door.at(job.url, job.secret)
+    lives = numbered_lives(job.run, job.first, job.lives)
+    request: Callable[[bytes], bytes] = door.request
+    if job.signed_before:
+        lives = iter([[(event_id, door.request(body)) for event_id, body in told] for told in lives])
+        request = bytes
+    sending = Sending(request, record=job.record)
     all_lines = await lines(door, job.senders)
-    lives = numbered_lives(job.run, 0, job.lives)
     began, cpu = time.time(), time.process_time()
     async with asyncio.timeout(job.deadline):
         if job.rate is None:
@@ -165,7 +182,10 @@ async def send(job: Job) -> Sent:
 def main() -> None:
     """Read the job from the command line, write what came of it."""
     job = msgspec.json.decode(sys.argv[1], type=Job)
-    sent = uvloop.run(send(job))
+    try:
+        sent = uvloop.run(send(job))
+    except* NotTakenError as problem:
+        sys.exit(str(problem.exceptions[0]))
     Path(job.result).write_bytes(msgspec.json.encode(sent))
 
 

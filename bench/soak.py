@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,17 +20,14 @@ import msgspec
 import psutil
 
 from bench import soak_report
-from bench.__main__ import started
-from bench.bodies import events_per_life
-from bench.measure import percentile
-from bench.runs import Target, load
-from bench.sender import Job, Sent
+from bench.bodies import events_per_life, fresh_run
+from bench.instance import Stage, instance
+from bench.runs import steady
 from bench.soak_report import Look, Minute, Pruned, Soak
+from bench.target import Target
 from dev import clock, servers
 from dev.places import CannotStart
-from dev.server import Server
-from dev.stripe_events import token
-from dev.system import ChildDied, system
+from dev.system import ChildDied
 from dev.venv import ROOT
 from quittance import partitions
 
@@ -52,7 +48,6 @@ SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quotes WHERE status 
        (SELECT count(*) FROM quote_status_changes), (SELECT count(*) FROM emails WHERE state = 'sent'),
        (SELECT count(*) FROM failed_deliveries), (SELECT count(*) FROM outbox)
 """
-MAILS_DUE: Final = "SELECT count(*) FROM emails WHERE state = 'due'"
 MAILS_PATIENCE: Final = 600.0  # seconds
 GAPS: Final = """
 SELECT count(*) FROM quotes JOIN (
@@ -116,38 +111,24 @@ async def waiting(target: Target) -> AsyncIterator[list[int]]:
         await asyncio.wait([task])
 
 
-async def minute(target: Target, run: str, rate: float, folder: Path) -> tuple[Minute, Sent]:
+async def minute(target: Target, run: str, rate: float) -> Minute:
     """One minute of the stream, and what it came to. Raises where a process has ended, or an event was not taken."""
-    lives = 2 * max(1, round(rate * 60 / events_per_life(run) / 2))
-    target.crm.arrivals.clear()
-    job = Job(
-        url=target.url, secret=target.secret, run=run, lives=lives, senders=SENDERS, rate=rate, record=True,
-        result=str(folder / "sent"),
-    )  # fmt: skip
+    lives = max(2, round(rate * 60 / events_per_life(run)))
     async with waiting(target) as depths:
-        sent = await load(job, target)
-    due = {event_id: at for event_id, at, _ in sent.rows or ()}
-    took = sorted(at - due[cause] for cause, at in target.crm.arrivals if cause in due)
+        streamed = await steady(target, target.job(run, lives, SENDERS, rate=rate, record=True), whole=False)
     return Minute(
-        events=sent.events,
-        lives=lives,
-        seconds=sent.ended - sent.began,
-        refused=sum(number for status, number in sent.statuses.items() if status != "200"),
-        answer_p50=percentile(sent.answer_times, 0.5),
-        answer_p99=percentile(sent.answer_times, 0.99),
-        change_p50=percentile(took, 0.5),
-        change_p99=percentile(took, 0.99),
+        **msgspec.structs.asdict(streamed),
         deepest=max(depths, default=0),
         left=await target.left(),
         look=await look(target),
-    ), sent
+    )
 
 
 async def mails_sent(target: Target) -> float:
     """How long it takes until no mail is due any more; at most MAILS_PATIENCE."""
     began = time.monotonic()
     while time.monotonic() - began < MAILS_PATIENCE:
-        if not await target.db.fetchval(MAILS_DUE):
+        if not await target.mails():
             break
         await asyncio.sleep(0.5)
     return time.monotonic() - began
@@ -182,14 +163,13 @@ async def prune(target: Target, database_url: str) -> Pruned:
 
 async def soak(chosen: argparse.Namespace, found: Soak) -> None:
     """Run it, into `found`; a line a minute."""
-    began = token(str(time.time_ns()), 4)
-    with servers.running("soak") as given, system("soak") as at, tempfile.TemporaryDirectory() as folder:
-        assert isinstance(given.postgres, Server)
-        async with started(at, given) as target:
-            target.crm.keeping = True
+    began = fresh_run()
+    with servers.running("soak") as given:
+        stage = Stage(given)
+        async with stage.place("soak") as place, instance(stage, place, "apart") as target:
             found.first = await look(target)
             for number in range(chosen.minutes):
-                one, _ = await minute(target, f"{began}{number:03}", chosen.rate, Path(folder))
+                one = await minute(target, f"{began}{number:03}", chosen.rate)
                 found.minutes.append(one)
                 print(
                     f"{number + 1:3}/{chosen.minutes}: {one.events} events, POST to CRM p50 {one.change_p50 * 1000:.0f} ms, "
@@ -200,7 +180,7 @@ async def soak(chosen: argparse.Namespace, found: Soak) -> None:
             await target.idle()
             found.mails_after = await mails_sent(target)
             found.faults = await faults(target, found.minutes)
-            found.pruned = await prune(target, given.database_url)
+            found.pruned = await prune(target, place.database_url)
 
 
 def main() -> int:

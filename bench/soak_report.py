@@ -5,6 +5,8 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from bench.runs import Steady
+
 MEGABYTE: Final = 1 << 20
 QUARTERS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -17,17 +19,9 @@ class Look(Struct):
     tables: dict[str, int]
 
 
-class Minute(Struct, kw_only=True):
-    """A minute of the stream. Times in seconds; `deepest`, `left`: messages in queues and rows in the outbox."""
+class Minute(Steady, kw_only=True):
+    """A minute of the stream. `deepest`, `left`: messages in queues and rows in the outbox, at most and at its end."""
 
-    events: int
-    lives: int
-    seconds: float
-    refused: int
-    answer_p50: float
-    answer_p99: float
-    change_p50: float
-    change_p99: float
     deepest: int
     left: int
     look: Look
