@@ -5,7 +5,7 @@ import importlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -94,15 +94,20 @@ def ids_like(run: str) -> list[str]:
 
 async def load(job: Job, target: Target) -> Sent:
     """Run the sender in its own process."""
+    return await run_sender(job, target.check)
+
+
+async def run_sender(job: Job, check: Callable[[], None], module: str = "bench.sender") -> Sent:
+    """Run a sender in its own process; `check` raises where it sends to nobody. Raises RuntimeError where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sent")
         job = msgspec.structs.replace(job, result=str(file))
-        arguments = [sys.executable, "-m", "bench.sender", msgspec.json.encode(job).decode()]
+        arguments = [sys.executable, "-m", module, msgspec.json.encode(job).decode()]
         process = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT)
         try:
             ended = asyncio.ensure_future(process.wait())
             while not ended.done():
-                target.check()
+                check()
                 await asyncio.wait([ended], timeout=1.0)
         finally:
             if process.returncode is None:

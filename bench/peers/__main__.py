@@ -4,7 +4,7 @@
     make peers ARGS="--only dj-stripe --only procrastinate --rounds 5"
 
 Each peer is installed under .local/peers/ from a lock with hashes, and set up as its own documentation says
-(bench/peers/apps). Quittance is up all the time, with a process for each worker; rounds alternate, the figures are medians.
+(bench/peers/apps). Quittance is up all the time; rounds alternate, the figures are medians.
 Every round's rows are counted in the database; a missing one is a failure. Results: .local/bench/peers.json.
 """
 
@@ -12,24 +12,26 @@ import argparse
 import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 
 from bench import runs
-from bench.__main__ import SECRET, started
+from bench.instance import Shape, Stage, instance
 from bench.peers import report
 from bench.peers.catalogue import ALL
 from bench.peers.peer import Peer
 from bench.peers.report import Entry
 from bench.peers.rounds import Length, Ours, compare
-from bench.sender import Job
+from bench.target import Target
 from dev import servers
 from dev.demo_report import console
 from dev.places import CannotStart
 from dev.servers import Servers
-from dev.system import ChildDied, System, system
-from dev.venv import ROOT, say
+from dev.system import ChildDied, log_folder
+from dev.venv import say
 
 OUR_LIVES = 1_000
 QUICK = 0.2  # of a full round
@@ -52,6 +54,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=names, help="this peer (may be said again); all if not said")
     parser.add_argument("--rounds", type=int, default=3, help="of each side (%(default)s)")
     parser.add_argument("--senders", type=int, default=32, help="connections (%(default)s)")
+    parser.add_argument(
+        "--together", action="store_true", help="our workers and the relay in one process, not one each"
+    )
     parser.add_argument("--quick", action="store_true", help="a fifth of each round: to see that it works")
     return parser.parse_args()
 
@@ -68,26 +73,27 @@ def installed(chosen: list[Peer]) -> tuple[dict[str, Path], list[Entry]]:
     return programs, missing
 
 
-async def warm_up(ours: runs.Target, length: Length) -> None:
-    """Our first events, which count for nothing."""
-    result = ROOT / ".local" / "peers" / "warm-up.json"
-    job = Job(url=ours.url, secret=SECRET, run="PEERSW", lives=100, senders=length.senders, result=str(result))
-    await runs.load(job, ours)
-    await ours.idle()
+@asynccontextmanager
+async def quittance(given: Servers, shape: Shape) -> AsyncIterator[Target]:
+    """Our own instance, up and warm."""
+    stage = Stage(given)
+    async with stage.place("peers_ours") as place, instance(stage, place, shape) as ours:
+        say("Quittance is up: warming up")
+        await runs.warm(ours, "PEERSW", 100)
+        yield ours
 
 
 async def measured(
-    chosen: list[Peer], programs: dict[str, Path], given: Servers, at: System, length: Length
+    chosen: list[Peer], programs: dict[str, Path], given: Servers, shape: Shape, length: Length
 ) -> list[Entry]:
     """One peer after the other. One that fails does not keep the others from their turn."""
     entries = []
-    async with started(at, given) as ours:
-        say("Quittance is up: warming up")
-        await warm_up(ours, length)
+    logs = log_folder("peers")
+    async with quittance(given, shape) as ours:
         for peer in chosen:
             say(f"{peer.title}: setting up")
             try:
-                made = await compare(peer, programs[peer.name], Ours(ours, given, at.logs), length)
+                made = await compare(peer, programs[peer.name], Ours(ours, given, logs), length)
             except PROBLEMS as problem:
                 say(f"{peer.title} FAILED: {problem}")
                 entries.append(report.failed(peer, f"{type(problem).__name__}: {problem}"))
@@ -108,8 +114,9 @@ def main() -> int:
     present = [peer for peer in peers if peer.name in programs]
     try:
         if present:
-            with servers.running("peers") as given, system("peers") as at:
-                entries += asyncio.run(measured(present, programs, given, at, length))
+            shape: Shape = "together" if chosen.together else "apart"
+            with servers.running("peers") as given:
+                entries += asyncio.run(measured(present, programs, given, shape, length))
     except PROBLEMS as problem:
         to.print(str(problem), style="red", markup=False)
         return 1

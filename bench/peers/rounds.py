@@ -2,8 +2,6 @@
 
 import asyncio
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,12 +17,13 @@ from bench.measure import Meter, percentile
 from bench.peers import catalogue
 from bench.peers.peer import SECRET, Peer, Place
 from bench.peers.processes import Processes, processes_of
-from bench.runs import Fast, Target, counted
-from bench.sender import Job, Sent
+from bench.runs import Fast, counted
+from bench.sender import Job
+from bench.target import Target
 from dev.places import free_ports
 from dev.servers import Servers
 from dev.stripe_events import token
-from dev.venv import ROOT, say
+from dev.venv import say
 
 WARM_UP_LIVES: Final = 20
 PATIENCE: Final = 120.0  # seconds for the work that is left when everything is accepted
@@ -91,18 +90,16 @@ async def compare(peer: Peer, programs: Path, to: Ours, length: Length) -> Compa
     names = [token(str(time.time_ns()), 4) + f"P{number}" for number in range(length.rounds + 1)]
     lives = max(2, round(peer.lives * length.share / 2) * 2)
     made = Comparison(ours=[], theirs=[])
-    with processes_of(peer.name, to.logs) as started, tempfile.TemporaryDirectory() as folder:
+    with processes_of(peer.name, to.logs) as started:
 
         def job(run: str, count: int, url: str) -> Job:
-            result = str(Path(folder, run))
-            return Job(
-                url=url, secret=SECRET, run=run, lives=count, senders=length.senders, result=result, deadline=180
-            )
+            return Job(url=url, secret=SECRET, run=run, lives=count, senders=length.senders, deadline=180)
 
         async with up(peer, programs, to.servers, started, names) as running:
             await measure(running, job(names[0], WARM_UP_LIVES, running.url))
             for number, name in enumerate(names[1:], 1):
-                fast = await runs.fast(to.target, job(name + "O", length.our_lives, to.target.url))
+                mine = to.target.job(name + "O", length.our_lives, length.senders)
+                fast = await runs.fast(to.target, mine)
                 made.ours.append(our_figures(fast))
                 made.theirs.append(await measure(running, job(name, lives, running.url)))
                 say(f"  round {number}: {peer.title} {_rates(made.theirs[-1])}; Quittance {_rates(made.ours[-1])}")
@@ -148,7 +145,7 @@ async def measure(at: Running, job: Job) -> Figures:
     before = await counts(at)
     cpu: dict[str, float] = {}
     with counted(at.meter, cpu):
-        sent = await load(job, at.check)
+        sent = await runs.run_sender(job, at.check, "bench.peers.sender")
         ended = await processed(at, before, job)
     await complete(at, before, job)
     servers = sum(cpu.pop(name, 0.0) for name in SERVERS)
@@ -162,24 +159,6 @@ async def measure(at: Running, job: Job) -> Figures:
         servers_cpu=1e6 * servers / sent.events,
         refused=sum(sent.statuses.values()) - sent.events,
     )
-
-
-async def load(job: Job, check: Callable[[], None]) -> Sent:
-    """Run the sender in its own process."""
-    arguments = [sys.executable, "-m", "bench.peers.sender", msgspec.json.encode(job).decode()]
-    process = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT)
-    try:
-        ended = asyncio.ensure_future(process.wait())
-        while not ended.done():
-            check()
-            await asyncio.wait([ended], timeout=0.5)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise RuntimeError(f"the sender ended with exit code {process.returncode}; its words are above")
-    return msgspec.json.decode(await asyncio.to_thread(Path(job.result).read_bytes), type=Sent)
 
 
 async def counts(at: Running) -> dict[str, int]:
