@@ -138,14 +138,20 @@ class Performer:
                 if attempts:
                     also, attempts = await asyncio.wait(attempts, timeout=self._gather)
                     ended |= also
-                async with self._settling_one:
-                    await self._settling.settle([each.result() for each in ended if not self._raised(each)])
-                self._free += len(ended)
-                if self._free >= HALF:
-                    self._room.set()
+                try:
+                    async with self._settling_one:
+                        await self._settling.settle([each.result() for each in ended if not self._raised(each)])
+                finally:
+                    self._make_room(len(ended))
         finally:
             for attempt in attempts:
                 attempt.cancel()
+            self._make_room(len(attempts))
+
+    def _make_room(self, places: int) -> None:
+        self._free += places
+        if self._free >= HALF:
+            self._room.set()
 
     def _raised(self, attempt: asyncio.Task[Attempted]) -> bool:
         """Whether not even an outcome came of it: its lease runs out, and it is claimed again."""
