@@ -2,13 +2,11 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
 from typing import Final
 
-from fire.row import Row
+from fire.row import Inject, Row
 from fire.system import EVERY, INGEST, RELAY, System
 
-Inject = Callable[[System], Awaitable[None]]
 HANDLING: Final = ("archive", "customers", "documents", "quotes", "notifications")
 SHORT: Final = ("quotes-killed-after-commit", "ingest-killed-after-publish", "relay-killed-after-publish")
 SAME: Final = "nothing is lost, and nothing has an effect twice: the inbox knows what was committed"
