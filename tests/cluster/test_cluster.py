@@ -124,6 +124,41 @@ async def test_the_node_that_ingest_is_connected_to_is_killed(
         assert nodes.connected_to(it.ingress.process.pid) != victim
 
 
+async def test_the_node_is_killed_that_leads_the_queues_and_that_all_are_connected_to(
+    nodes: Cluster, urls: str, database: Pool, database_url: str, tmp_path: Path
+) -> None:
+    """INVARIANT: who comes back before another leads, and is refused, is not refused for as long as the node is away."""
+    victim = await asyncio.to_thread(nodes.leader_of, "quotes", vhost="tests")
+    await asyncio.to_thread(lead_all, nodes, victim)
+    first = sorted(nodes.nodes, key=lambda node: node is not nodes[victim])
+    addresses = ",".join(node.url_of("tests") for node in first)
+    async with system(nodes, addresses, database, database_url, tmp_path) as it:
+        assert nodes.connected_to(it.ingress.process.pid) == victim
+        killed_at = time.monotonic()
+        await asyncio.to_thread(nodes[victim].kill)
+        await it.steady(3)
+        gap = it.sender.longest_gap(killed_at, time.monotonic())
+        print(f"leader and connection killed: {gap:.3f} s without a 200, {len(it.sender.refused)} refused")
+        assert gap < RECOVERY / 3
+        await it.check(RECOVERY)
+        assert not nodes[victim].is_running
+        left = "SELECT count(*) FROM outbox"
+        await eventually(lambda: relayed(database, left), RECOVERY, every=0.2)
+
+
+def lead_all(nodes: Cluster, number: int) -> None:
+    """Make a node the leader of every queue, as after a first start."""
+    others = [node for node in nodes.nodes if node is not nodes[number]]
+    for node in others:
+        node.stop()
+        node.start()
+
+
+async def relayed(database: Pool, statement: str) -> bool:
+    """Whether nothing waits in the outbox."""
+    return bool(await database.fetchval(statement) == 0)
+
+
 async def test_two_of_three_are_killed(
     nodes: Cluster, urls: str, database: Pool, database_url: str, tmp_path: Path
 ) -> None:

@@ -129,10 +129,12 @@ class Relay:
                 async with self._database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
                     published = await publish_claim(db, outlet, self.destination)
             except NotTaken as error:
-                # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
+                # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does. Then
+                # on another channel: one that first published to a queue without leader may refuse for good (see
+                # ingest/connection.py).
                 self._log.warning("outbox.refused", error=str(error))
                 await pause.wait(self._stopping)
-                continue
+                return
             finally:
                 self.busy_since = None
             pause.reset()
