@@ -67,8 +67,10 @@ class Crm:
                     await channel.consume(CRM_QUEUE, partial(self.take, channel))
                     leaving = asyncio.ensure_future(self.gone.wait())
                     ends: list[asyncio.Future[Any]] = [channel.lost, leaving]
-                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                    leaving.cancel()
+                    try:
+                        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        leaving.cancel()
             await asyncio.sleep(RETRY)
 
 

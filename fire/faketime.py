@@ -42,6 +42,7 @@ def _found() -> Path | None:
 def _unpack() -> None:
     if not apt.available():
         raise NotHere(f"no {PACKAGE}, and no apt-get to get it with")
+    own_programs().mkdir(exist_ok=True)
     try:
         apt.unpack(PACKAGE, own_programs() / PACKAGE)
     except (apt.AptFailed, subprocess.CalledProcessError, OSError) as failed:
