@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -76,8 +76,13 @@ class System:
 
     async def restart(self, name: str, number: signal.Signals, **instead: str) -> None:
         """End a process by a signal, and start it again; `instead` as in `start`."""
-        await self.end(name, number)
-        self.start(name, **instead)
+        await self.restart_all((name,), number, **instead)
+
+    async def restart_all(self, names: Sequence[str], number: signal.Signals, **instead: str) -> None:
+        """The same of several, side by side."""
+        await asyncio.gather(*(self.end(name, number) for name in names))
+        for name in names:
+            self.start(name, **instead)
         await self.children.ready()
 
     async def killed_at(self, name: str, point: str, nth: int) -> None:

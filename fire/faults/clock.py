@@ -37,11 +37,9 @@ def _ingest(seconds: int) -> Inject:
 def _workers(seconds: int) -> Inject:
     async def inject(system: System) -> None:
         names = (*WORKERS, RELAY)
-        for name in names:
-            await system.restart(name, signal.SIGTERM, **off_by(seconds))
+        await system.restart_all(names, signal.SIGTERM, **off_by(seconds))
         await asyncio.sleep(LASTS)
-        for name in names:
-            await system.restart(name, signal.SIGTERM)
+        await system.restart_all(names, signal.SIGTERM)
 
     return inject
 

@@ -29,8 +29,7 @@ async def _burst(system: System) -> None:
 
 
 async def _workers_away(system: System) -> None:
-    for name in WORKERS:
-        await system.end(name, signal.SIGTERM)
+    await asyncio.gather(*(system.end(name, signal.SIGTERM) for name in WORKERS))
     await asyncio.sleep(AWAY)
     for name in WORKERS:
         system.start(name)
@@ -40,8 +39,7 @@ async def _workers_away(system: System) -> None:
 async def _backlog(system: System) -> None:
     """Events stored while nobody takes any; then workers, and in the midst of it a buyer who has just paid."""
     stream, usual = system.stream, system.stream.rate
-    for name in WORKERS:
-        await system.end(name, signal.SIGTERM)
+    await asyncio.gather(*(system.end(name, signal.SIGTERM) for name in WORKERS))
     waiting, stream.rate = system.backlog, FLOOD
     try:
         await stream.reached(len(stream.accepted) + waiting)

@@ -52,8 +52,7 @@ def behind(fault: Fault, names: tuple[str, ...], variable: str) -> Inject:
     async def inject(system: System) -> None:
         url = system.environment[variable]
         wire = await system.wires.enter_async_context(proxy(url))
-        for name in names:
-            await system.restart(name, signal.SIGTERM, **{variable: wire.through(url)})
+        await system.restart_all(names, signal.SIGTERM, **{variable: wire.through(url)})
         await system.stream.reached(len(system.stream.accepted) + RUN_UP)
         if not wire.accepted:
             raise RuntimeError(f"{names} went past the wire")

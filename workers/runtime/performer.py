@@ -24,7 +24,7 @@ from quittance.database import DATABASE_ERRORS, Connection
 from quittance.errors import Rejected
 from quittance.event import Event, decode_envelope, event_of, from_message
 from workers.runtime import failures, metrics
-from workers.runtime.backoff import Backoff, delay, pause_unless
+from workers.runtime.backoff import Backoff, delay
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
 from workers.runtime.breaker import Breaker
 from workers.runtime.classify import Meaning, meaning
@@ -258,7 +258,8 @@ class Performer:
                 self._log.warning("outcome.not_settled", event_id=claim["event_id"], error=failures.place(error))
                 away = isinstance(error, DATABASE_ERRORS) and not isinstance(error, asyncpg.PostgresError)
                 if away or meaning(error, alone=True) in (Meaning.AGAIN, Meaning.AWAY):
-                    await pause_unless(self._stopping, SETTLE_AGAIN)
+                    # Also when we are to stop: what is left of the grace is for this, and not for a loop without a pause.
+                    await asyncio.sleep(SETTLE_AGAIN)
                 elif isinstance(outcome, Refused) and outcome.reason == "handler_failed":
                     break
                 else:
