@@ -9,7 +9,7 @@ from fire.disk import NotHere
 from fire.places import PLACES, Place
 from fire.row import Row
 from fire.system import BACKLOG, private, running
-from fire.trial import Verdict, tried
+from fire.trial import Verdict, failed, tried
 
 
 @dataclass
@@ -35,28 +35,36 @@ async def tried_all(rows: Sequence[Row], rate: float, run: Run, tell: Callable[[
         place = waiting[0].place
         together = [row for row in waiting if row.place == place]
         waiting = waiting[len(together) :]
-        try:
+        while together:
             await _tried_at(place, together, rate, run, tell)
-        except NotHere as why:
-            tell(f"skipped, {why}: {', '.join(row.name for row in together)}")
-            run.skipped |= {row.name: str(why) for row in together}
-        run.seconds = time.monotonic() - began
+            run.seconds = time.monotonic() - began
 
 
-async def _tried_at(place: Place, rows: Sequence[Row], rate: float, run: Run, tell: Callable[[str], None]) -> None:
+async def _tried_at(place: Place, waiting: list[Row], rate: float, run: Run, tell: Callable[[str], None]) -> None:
+    """Take rows from `waiting`, and try them on one system; to the last, or to one that leaves it as nobody knows."""
     mark = token(str(time.time_ns()), 4)
-    with private(place) as (given, children):
-        async with running(given, children, rate, place) as system:
-            system.backlog = run.backlog
-            for number, row in enumerate(rows):
-                try:
-                    verdict = await tried(row, system, f"{mark}{number:03}", rate)
-                except NotHere as why:
-                    tell(f"{row.name}: skipped, {why}")
-                    run.skipped[row.name] = str(why)
-                    continue
-                run.verdicts.append(verdict)
-                tell(described(verdict))
+    try:
+        with private(place) as (given, children):
+            async with running(given, children, rate, place) as system:
+                system.backlog = run.backlog
+                for number in range(len(waiting)):
+                    row = waiting.pop(0)
+                    try:
+                        verdict = await tried(row, system, f"{mark}{number:03}", rate)
+                    except NotHere as why:
+                        tell(f"{row.name}: skipped, {why}")
+                        run.skipped[row.name] = str(why)
+                        continue
+                    except Exception as error:  # noqa: BLE001 - whatever a fault leads to, the other rows are tried
+                        run.verdicts.append(failed(row, error))
+                        tell(described(run.verdicts[-1]))
+                        return
+                    run.verdicts.append(verdict)
+                    tell(described(verdict))
+    except NotHere as why:
+        tell(f"skipped, {why}: {', '.join(row.name for row in waiting)}")
+        run.skipped |= {row.name: str(why) for row in waiting}
+        waiting.clear()
 
 
 def described(verdict: Verdict) -> str:

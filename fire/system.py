@@ -20,8 +20,10 @@ from fire.parked import parked
 from fire.places import SETTINGS, Place, servers_of
 from fire.stream import Stream
 from tests.fakes.stripe import KEY, StripeApi
+from tests.fakes.stripe import Place as Account
 
 SECRET: Final = "whsec_under_fire"
+OWN: Final = Account("self", livemode=False)  # where everything is at Stripe
 WORKERS: Final = ("archive", "checkouts", "customers", "documents", "quotes", "notifications")
 INGEST: Final = "ingest"
 RELAY: Final = "relay"

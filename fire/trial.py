@@ -11,13 +11,11 @@ import msgspec
 from fire import checker
 from fire.row import Broken, Row
 from fire.stream import Stream
-from fire.system import SECRET, System
-from tests.fakes.stripe import Place
+from fire.system import OWN, SECRET, System
 
 RUN_UP: Final = 60  # events before the fault
 RUN_OUT: Final = 60  # after it
 LOOK_EVERY: Final = 0.3
-OWN: Final = Place("self", livemode=False)
 # Beyond the bound the row has failed; it is waited for nevertheless, to tell late from never.
 PATIENCE: Final = 60.0
 
@@ -79,6 +77,22 @@ async def tried(row: Row, system: System, run: str, rate: float) -> Verdict:
         recovered=recovered,
         broken=(seen + broken).strip("; "),
         notes=list(system.notes),
+    )
+
+
+def failed(row: Row, error: Exception) -> Verdict:
+    """Of a row that came to no end."""
+    return Verdict(
+        row=row.name,
+        claim=row.claim,
+        bound=row.bound,
+        accepted=0,
+        lives=0,
+        refused=0,
+        first_answer=None,
+        recovered=None,
+        broken=f"it came to no end: {type(error).__name__}: {error}",
+        notes=[],
     )
 
 
