@@ -10,7 +10,6 @@ import asyncio
 import random
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -73,8 +72,13 @@ def main() -> int:
     rows = picked(chosen)
     print(f"{len(rows)} rows at {chosen.rate:g} events/s{f', seed {chosen.seed}' if chosen.random else ''}")
     run = Run(backlog=chosen.backlog)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        _keep(chosen, run)  # a run of all rows takes long enough to be ended by something else
+
     try:
-        asyncio.run(tried_all(rows, chosen.rate, run, partial(print, flush=True)))
+        asyncio.run(tried_all(rows, chosen.rate, run, tell))
     except CannotStart as error:
         print(error, file=sys.stderr)
         return 1
@@ -90,6 +94,9 @@ def _write(chosen: argparse.Namespace, run: Run) -> None:
         words = ["make fire", *(f"--random {chosen.random} --seed {chosen.seed}" for _ in [0] if chosen.random)]
         place.write_text(report.markdown(run, " ".join(words), chosen.rate))
         print(f"written: {place}")
+
+
+def _keep(chosen: argparse.Namespace, run: Run) -> None:
     if chosen.json is not None:
         chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(run.verdicts)))
 

@@ -15,7 +15,7 @@ SHORT = [row for row in ROWS if row.short]
 
 pytestmark = [
     pytest.mark.skipif(uses_given_servers(), reason="given servers are not killed"),
-    pytest.mark.timeout(420),  # a few rows on each system, one after the other
+    pytest.mark.timeout(600),  # a few rows on each system, one after the other
 ]
 
 
