@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dev.lives import Life, life
+from dev.lives import life
 from dev.stripe_events import body, token
 
 # Digits of a copy's number; they take the place of the last letters of each id.
 DIGITS: Final = 9
+MARK: Final = "#" * DIGITS
 # A power of three has no factor in common with one of ten: n * SCATTER mod 10**DIGITS takes each value once.
 SCATTER: Final = 3**18
 KINDS: Final = ("card", "subscription")
@@ -41,29 +42,24 @@ class Template:
 
 def templates(run: str) -> list[list[Template]]:
     """The events of one life of each kind, in causal order. Ids begin with letters that depend on `run`."""
-    began = int(time.time()) - 3_600
-    mark = "#" * DIGITS
-    return [
-        _cut(
-            life(
-                kind,
-                f"{run}-{kind}",
-                begins=began,
-                guest=False,
-                quote_id=f"Q-{run}-{kind}-{mark}",
-                email=f"{kind}.{run.lower()}.{mark}@example.com",
-            )
-        )
-        for kind in KINDS
-    ]
+    return [cut(run, kind, kind, email=f"{kind}.{run.lower()}.{MARK}@example.com") for kind in KINDS]
 
 
-def _cut(told: Life) -> list[Template]:
+def cut(run: str, name: str, kind: str, *, email: str, guest: bool = False) -> list[Template]:
+    """The events of one life; `name` tells it from others of the run, and MARK stands in `email` for a copy's number."""
+    told = life(
+        kind,
+        f"{run}-{name}",
+        begins=int(time.time()) - 3_600,
+        guest=guest,
+        quote_id=f"Q-{run}-{name}-{MARK}",
+        email=email,
+    )
     return [_template(body(sent), str(sent["id"]), str(sent["type"])) for sent in told.events]
 
 
 def _template(payload: bytes, event_id: str, event_type: str) -> Template:
-    mark = b"#" * DIGITS
+    mark = MARK.encode()
     marked = _ID.sub(lambda found: found[0][:-DIGITS] + mark, payload)
     return Template(tuple(marked.split(mark)), event_id[:-DIGITS], event_type)
 

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from dev.places import CannotStart, Instance, free_ports, instance, private_file, private_folder
 from dev.processes import Ledger
 from dev.programs import RabbitPrograms
@@ -109,10 +111,29 @@ class Cluster:
             for started in [pool.submit(node.start) for node in self.nodes]:
                 started.result()
 
-    def end(self) -> None:
-        """For good, and without ceremony: nothing of it is kept."""
+    def stop(self) -> None:
+        """All of them; what they hold stays."""
+        for node in self.nodes:
+            node.stop()
+
+    def kill(self) -> None:
+        """All of them at once."""
         for node in self.nodes:
             node.kill()
+
+    def pause(self) -> None:
+        """As of one node: connections stay, nothing answers."""
+        for node in self.nodes:
+            node.pause()
+
+    def resume(self) -> None:
+        """What is paused."""
+        for node in self.nodes:
+            node.resume()
+
+    def end(self) -> None:
+        """For good, and without ceremony: nothing of it is kept."""
+        self.kill()
         self._epmd.stop()
 
     def ctl(self, *arguments: str) -> str:
@@ -137,6 +158,14 @@ class Cluster:
     def leader_of(self, queue: str, *, vhost: str) -> int:
         """The number of the node that leads `queue`."""
         return self.leaders(vhost)[queue]
+
+    def connected_to(self, pid: int) -> int:
+        """The number of the one node that a process has connections to."""
+        ports = {node.port: number for number, node in enumerate(self.nodes)}
+        connections = psutil.Process(pid).net_connections()
+        peers = {getattr(one.raddr, "port", 0) for one in connections if one.status == psutil.CONN_ESTABLISHED}
+        (found,) = peers & ports.keys()
+        return ports[found]
 
 
 def build(at: Instance) -> Cluster:

@@ -189,13 +189,13 @@ def system(purpose: str) -> Iterator[System]:
         watcher.wait()
 
 
-def initialise(database_url: str, amqp_url: str, logs: Path) -> None:
-    """Run `quittance init`. Raises ChildDied with what it said."""
+def initialise(database_url: str, amqp_url: str, logs: Path, **settings: str) -> None:
+    """Run `quittance init`; `settings`: what its environment has besides. Raises ChildDied with what it said."""
     log = logs / "init.log"
     with log.open("wb") as output:
         done = subprocess.run(
             [sys.executable, "-m", "quittance.cli", "init"],
-            env={**inherited(), "DATABASE_URL": database_url, "AMQP_URL": amqp_url},
+            env={**inherited(), "DATABASE_URL": database_url, "AMQP_URL": amqp_url, **settings},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

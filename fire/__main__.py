@@ -10,20 +10,18 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from dev.places import CannotStart
-from dev.stripe_events import token
 from dev.venv import ROOT
 from fire import report
 from fire.row import Row
-from fire.rows import ROWS
-from fire.system import private, running
-from fire.trial import Verdict, tried
+from fire.rows import ROWS, table
+from fire.runs import Run, tried_all
+from fire.system import BACKLOG
 
 REPORT: Final = ROOT / "docs" / "fire.md"
 RATE: Final = 60.0
@@ -41,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--random", type=int, metavar="N", help="draw N rows at random")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the draw; printed when it is not given")
     parser.add_argument("--rate", type=float, default=RATE, help="events/s of the stream (%(default)g)")
+    parser.add_argument("--backlog", type=int, default=BACKLOG, help="events of the row `backlog` (%(default)d)")
     parser.add_argument("--report", type=Path, help="write the report here (docs/fire.md when every row is tried)")
     parser.add_argument("--json", type=Path, help="write the raw verdicts here")
     chosen = parser.parse_args()
@@ -53,27 +52,14 @@ def arguments() -> argparse.Namespace:
 
 def picked(chosen: argparse.Namespace) -> list[Row]:
     """The rows to try, in order."""
-    rows = [row for row in ROWS if (not chosen.rows or row.name in chosen.rows) and (row.short or not chosen.short)]
+    rows = [
+        row
+        for row in table(chosen.backlog)
+        if (not chosen.rows or row.name in chosen.rows) and (row.short or not chosen.short)
+    ]
     if chosen.random is None:
         return rows
     return random.Random(chosen.seed).choices(rows, k=chosen.random)
-
-
-async def fire(rows: Sequence[Row], rate: float, verdicts: list[Verdict]) -> None:
-    """Try the rows, one after the other, on one system."""
-    began = token(str(time.time_ns()), 4)
-    with private() as (given, children):
-        async with running(given, children, rate) as system:
-            for number, row in enumerate(rows):
-                print(f"{number + 1:3}/{len(rows)} {row.name} …", end=" ", flush=True)
-                verdict = await tried(row, system, f"{began}{number:03}", rate)
-                verdicts.append(verdict)
-                print(
-                    f"{verdict.accepted} accepted, {verdict.refused} sent again, first 200 after "
-                    f"{report.seconds(verdict.first_answer)}, all done after {report.seconds(verdict.recovered)}: "
-                    f"{'kept' if verdict.good else 'BROKEN: ' + (verdict.broken or 'too late')}",
-                    flush=True,
-                )
 
 
 def main() -> int:
@@ -85,25 +71,34 @@ def main() -> int:
         return 0
     rows = picked(chosen)
     print(f"{len(rows)} rows at {chosen.rate:g} events/s{f', seed {chosen.seed}' if chosen.random else ''}")
-    verdicts: list[Verdict] = []
+    run = Run(backlog=chosen.backlog)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        _keep(chosen, run)  # a run of all rows takes long enough to be ended by something else
+
     try:
-        asyncio.run(fire(rows, chosen.rate, verdicts))
+        asyncio.run(tried_all(rows, chosen.rate, run, tell))
     except CannotStart as error:
         print(error, file=sys.stderr)
         return 1
     finally:
-        _write(chosen, rows, verdicts)
-    return 0 if verdicts and all(one.good for one in verdicts) else 1
+        _write(chosen, run)
+    return 0 if run.verdicts and all(one.good for one in run.verdicts) else 1
 
 
-def _write(chosen: argparse.Namespace, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
-    place = chosen.report or (REPORT if len(verdicts) == len(ROWS) == len(rows) and chosen.random is None else None)
+def _write(chosen: argparse.Namespace, run: Run) -> None:
+    all_tried = len(run.verdicts) + len(run.skipped) == len(ROWS) and chosen.random is None
+    place = chosen.report or (REPORT if all_tried else None)
     if place is not None:
         words = ["make fire", *(f"--random {chosen.random} --seed {chosen.seed}" for _ in [0] if chosen.random)]
-        place.write_text(report.markdown(verdicts, " ".join(words), chosen.rate))
+        place.write_text(report.markdown(run, " ".join(words), chosen.rate))
         print(f"written: {place}")
+
+
+def _keep(chosen: argparse.Namespace, run: Run) -> None:
     if chosen.json is not None:
-        chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(verdicts)))
+        chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(run.verdicts)))
 
 
 if __name__ == "__main__":

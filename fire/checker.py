@@ -10,13 +10,17 @@ import asyncpg
 from dev.mailbox import Mail
 from dev.settled import CONSUMERS, Sent, wanted
 from fire.crm import Crm
+from fire.parked import parked
 
 ARCHIVED: Final = "SELECT event_id FROM events WHERE event_id = ANY($1::text[])"
 HANDLED: Final = "SELECT event_id FROM inbox WHERE queue = $1 AND event_id = ANY($2::text[])"
 QUOTES: Final = "SELECT quote_id, status, sequence FROM quotes WHERE quote_id = ANY($1::text[])"
 CHANGES: Final = "SELECT quote_id, sequence FROM quote_status_changes WHERE quote_id = ANY($1::text[])"
 MAILS: Final = "SELECT quote_id, message_id, state FROM emails WHERE quote_id = ANY($1::text[]) AND kind = 'paid'"
-PARKED: Final = "SELECT queue, event_id, reason FROM failed_deliveries WHERE state <> 'resolved'"
+STANDS: Final = (
+    "SELECT email_normalised FROM customers WHERE email_normalised = ANY($1::text[]) AND stripe_customer_id > ''"
+)
+ASKED: Final = "SELECT email_normalised FROM customer_requests WHERE state = 'due'"
 UNPUBLISHED: Final = "SELECT count(*) FROM outbox"
 
 Faults = dict[str, list[str]]  # what is wrong, and with whom
@@ -76,15 +80,27 @@ async def faults(
     differing = sorted(one for one, bodies in crm.bodies.items() if len(bodies) > 1)
     if differing:
         found["told the CRM in two ways"] = differing
+    if crm.overtaken:
+        found["told the CRM out of order"] = sorted(crm.overtaken)
     asked = await db.fetch(MAILS, names)
     found |= difference(names, [row["quote_id"] for row in asked if row["state"] == "sent"], "recorded as mailed")
     found |= mail_faults({row["quote_id"]: row["message_id"] for row in asked}, mails, repeats)
-    parked = [f"{row['queue']} {row['event_id']} ({row['reason']})" for row in await db.fetch(PARKED)]
-    found |= difference(poison, parked, "parked, though it is poison")
-    if more := sorted(set(parked) - set(poison)):
+    failed = await parked(db)
+    found |= difference(poison, failed, "parked, though it is poison")
+    if more := sorted(set(failed) - set(poison)):
         found["parked in failed_deliveries"] = more
     if await db.fetchval(UNPUBLISHED):
         found["left in the outbox"] = [str(await db.fetchval(UNPUBLISHED))]
+    return found
+
+
+async def customer_faults(db: asyncpg.Connection, buyers: Collection[str], at_stripe: Collection[str]) -> Faults:
+    """Every guest's address (in lower case) must have one customer at Stripe, known here, and none that is looked for."""
+    mine = [address for address in at_stripe if address in buyers]
+    found = difference(buyers, mine, "a customer at Stripe")
+    found |= difference(buyers, [row[0] for row in await db.fetch(STANDS, list(buyers))], "a customer here")
+    if asked := [row[0] for row in await db.fetch(ASKED)]:
+        found["still to be asked for at Stripe"] = asked
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -31,22 +31,46 @@ class Crm:
 
     bodies: dict[str, set[bytes]] = field(default_factory=dict)
     sequences: dict[str, set[int]] = field(default_factory=dict)  # by quote
+    overtaken: set[str] = field(
+        default_factory=set
+    )  # quotes of which a number came for the first time after a greater one
+    here: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, channel: Wire, delivery: Delivery) -> None:
         """Keep one message, and only then ack it."""
         told = msgspec.json.decode(delivery.body, type=Told)
         self.bodies.setdefault(told.id, set()).add(delivery.body)
-        self.sequences.setdefault(told.subject, set()).add(int(told.sequence))
+        known, number = self.sequences.setdefault(told.subject, set()), int(told.sequence)
+        if number not in known and number < max(known, default=0):
+            self.overtaken.add(told.subject)
+        known.add(number)
         channel.ack(delivery.tag, multiple=False)
+
+    def leave(self) -> None:
+        """Take nothing more, until `come_back`."""
+        self.here.clear()
+        self.gone.set()
+
+    def come_back(self) -> None:
+        """Take what has waited, and what comes."""
+        self.gone.clear()
+        self.here.set()
 
     async def read(self, url: str) -> None:
         """Consume until cancelled, connecting again and again."""
         while True:
+            await self.here.wait()
             with suppress(BrokerAway):
                 async with wire.connected(url, "crm", confirms=False) as channel:
                     await channel.prefetch(PREFETCH)
                     await channel.consume(CRM_QUEUE, partial(self.take, channel))
-                    await asyncio.wait([channel.lost])
+                    leaving = asyncio.ensure_future(self.gone.wait())
+                    ends: list[asyncio.Future[Any]] = [channel.lost, leaving]
+                    try:
+                        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        leaving.cancel()
             await asyncio.sleep(RETRY)
 
 
@@ -54,6 +78,7 @@ class Crm:
 async def crm(url: str) -> AsyncIterator[Crm]:
     """A CRM that reads until the block ends."""
     one = Crm()
+    one.come_back()
     reading = asyncio.create_task(one.read(url))
     try:
         yield one

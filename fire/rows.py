@@ -2,7 +2,42 @@
 
 from typing import Final
 
-from fire.faults import broker, load, network, poison, postgres, processes
+from fire.faults import (
+    broker,
+    clock,
+    cluster,
+    crm,
+    disk,
+    load,
+    mail,
+    network,
+    poison,
+    postgres,
+    processes,
+    standby,
+    stripe,
+)
 from fire.row import Row
+from fire.system import BACKLOG
 
-ROWS: Final[tuple[Row, ...]] = (*processes.ROWS, *broker.ROWS, *postgres.ROWS, *network.ROWS, *load.ROWS, *poison.ROWS)
+
+def table(backlog: int) -> tuple[Row, ...]:
+    """Every row; `backlog`: how many events that one is to be."""
+    return (
+        *processes.ROWS,
+        *broker.ROWS,
+        *postgres.ROWS,
+        *network.ROWS,
+        *mail.ROWS,
+        *stripe.ROWS,
+        *clock.ROWS,
+        *load.rows(backlog),
+        *poison.ROWS,
+        *cluster.ROWS,
+        *standby.ROWS,
+        *disk.ROWS,
+        *crm.ROWS,
+    )
+
+
+ROWS: Final[tuple[Row, ...]] = table(BACKLOG)

@@ -4,21 +4,26 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import asyncpg
 
-from dev import servers, system
-from dev.mailbox import Mailbox, mailbox
+from dev import system
 from dev.places import free_ports
 from dev.servers import Servers
 from fire.crm import Crm, crm
+from fire.mail import MailServer, mail_server
+from fire.parked import parked
+from fire.places import SETTINGS, Place, servers_of
 from fire.stream import Stream
+from tests.fakes.stripe import KEY, StripeApi
+from tests.fakes.stripe import Place as Account
 
 SECRET: Final = "whsec_under_fire"
+OWN: Final = Account("self", livemode=False)  # where everything is at Stripe
 WORKERS: Final = ("archive", "checkouts", "customers", "documents", "quotes", "notifications")
 INGEST: Final = "ingest"
 RELAY: Final = "relay"
@@ -27,9 +32,8 @@ EVERY: Final = (INGEST, *WORKERS, RELAY)
 TOPOLOGY_SETTLES: Final = 3.0
 DEATH: Final = 45.0  # seconds that a process is given to come to the point at which it dies
 
-
 PARKED_WITHIN: Final = 240.0  # seconds: the broker's limit of deliveries, once over, each with a start of the process
-DEAD: Final = "SELECT queue, event_id, reason FROM failed_deliveries WHERE state = 'dead'"
+BACKLOG: Final = 5_000
 
 
 class DidNotDie(Exception):
@@ -41,13 +45,16 @@ class System:
     """Everything that a fault can get hold of."""
 
     servers: Servers
-    mails: Mailbox
+    mails: MailServer
     crm: Crm
+    stripe: StripeApi
     stream: Stream
     children: system.System
     environment: dict[str, str]
     poison: set[str]  # what has to be parked: "queue event (reason)"
     wires: AsyncExitStack  # the proxies that faults have put in between; they stay until all of it ends
+    backlog: int = BACKLOG  # events that are to wait when workers come back
+    notes: list[str] = field(default_factory=list)  # what a row measured, for the report
 
     def pid(self, name: str) -> int:
         """Of a process of ours."""
@@ -71,8 +78,13 @@ class System:
 
     async def restart(self, name: str, number: signal.Signals, **instead: str) -> None:
         """End a process by a signal, and start it again; `instead` as in `start`."""
-        await self.end(name, number)
-        self.start(name, **instead)
+        await self.restart_all((name,), number, **instead)
+
+    async def restart_all(self, names: Sequence[str], number: signal.Signals, **instead: str) -> None:
+        """The same of several, side by side."""
+        await asyncio.gather(*(self.end(name, number) for name in names))
+        for name in names:
+            self.start(name, **instead)
         await self.children.ready()
 
     async def killed_at(self, name: str, point: str, nth: int) -> None:
@@ -91,18 +103,18 @@ class System:
         self.start(name)
         await self.children.ready()
 
-    async def dying_of(self, name: str, event_id: str, parked: str) -> int:
+    async def dying_of(self, name: str, event_id: str, wanted: str) -> int:
         """Let a process die of an event each time that it handles it, as often as it is started; how often that was.
 
-        Returns when `parked` ("queue event (reason)") is there, with the process as it should be.
+        Returns when `wanted` ("queue event (reason)") is parked, with the process as it should be.
         """
         await self.end(name, signal.SIGTERM)
         deaths, deadline = 0, time.monotonic() + PARKED_WITHIN
         db = await self.database()
         try:
-            while parked not in [f"{row[0]} {row[1]} ({row[2]})" for row in await db.fetch(DEAD)]:
+            while wanted not in await parked(db, [event_id], retrying=False):
                 if time.monotonic() > deadline:
-                    raise DidNotDie(f"{name} died {deaths} times, and {parked} is not there")
+                    raise DidNotDie(f"{name} died {deaths} times, and {wanted} is not there")
                 if all(child.name != name for child in self.children.children):
                     self.start(name, "fire.kills", "--on", event_id)
                 child = self._child(name)
@@ -130,12 +142,17 @@ class System:
 
 
 @asynccontextmanager
-async def running(given: Servers, children: system.System, rate: float) -> AsyncIterator[System]:
+async def running(given: Servers, children: system.System, rate: float, place: Place) -> AsyncIterator[System]:
     """The system, ready; its stream has not begun."""
-    system.initialise(given.database_url, given.amqp_url, children.logs)
+    system.initialise(given.database_url, given.amqp_url, children.logs, **SETTINGS.get(place, {}))
     await asyncio.sleep(TOPOLOGY_SETTLES)
     port = str(free_ports(1)[0])
-    async with mailbox() as mails, crm(given.amqp_url) as listener, AsyncExitStack() as wires:
+    async with (
+        mail_server() as mails,
+        crm(given.amqp_url) as listener,
+        StripeApi.running() as stripe,
+        AsyncExitStack() as wires,
+    ):
         environment = {
             "AMQP_URL": given.amqp_url,
             "DATABASE_URL": given.database_url,
@@ -145,10 +162,13 @@ async def running(given: Servers, children: system.System, rate: float) -> Async
             "MAIL_FROM": "quittance@example.com",
             "MAIL_TO": "seller@example.com",
             "SMTP_URL": mails.url,
+            "STRIPE_API_BASE": stripe.url,
+            "STRIPE_API_KEY": KEY,
             "STRIPE_WEBHOOK_SECRETS": SECRET,
         }
         url = f"http://127.0.0.1:{port}/webhooks/stripe"
-        one = System(given, mails, listener, Stream(url, SECRET, "none", rate), children, environment, set(), wires)
+        stream = Stream(url, SECRET, "none", rate)
+        one = System(given, mails, listener, stripe, stream, children, environment, set(), wires)
         for name in EVERY:
             one.start(name)
         await children.ready()
@@ -156,7 +176,7 @@ async def running(given: Servers, children: system.System, rate: float) -> Async
 
 
 @contextmanager
-def private() -> Iterator[tuple[Servers, system.System]]:
-    """Servers and a place for processes; all of it ends with the block."""
-    with servers.running("fire") as given, system.system("fire") as children:
+def private(place: Place) -> Iterator[tuple[Servers, system.System]]:
+    """Servers and room for processes; all of it ends with the block."""
+    with servers_of(place) as given, system.system(f"fire-{place}") as children:
         yield given, children

@@ -9,9 +9,9 @@ import asyncpg
 import msgspec
 
 from fire import checker
-from fire.row import Row
+from fire.row import Broken, Row
 from fire.stream import Stream
-from fire.system import SECRET, System
+from fire.system import OWN, SECRET, System
 
 RUN_UP: Final = 60  # events before the fault
 RUN_OUT: Final = 60  # after it
@@ -32,6 +32,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     first_answer: float | None
     recovered: float | None
     broken: str  # the promises that did not hold; empty: all did
+    notes: list[str]  # what the row measured besides
 
     @property
     def good(self) -> bool:
@@ -41,12 +42,18 @@ class Verdict(msgspec.Struct, kw_only=True):
 
 async def tried(row: Row, system: System, run: str, rate: float) -> Verdict:
     """Try one row. Raises what the injection raises."""
-    stream = system.stream = Stream(system.stream.url, SECRET, run, rate)
+    stream = system.stream = Stream(system.stream.url, SECRET, run, rate, guests=row.guests)
     system.mails.mails.clear()
+    system.mails.dropped = 0
+    system.notes.clear()
+    seen = ""
     telling = asyncio.create_task(stream.run())
     try:
         await stream.reached(RUN_UP)
-        await row.inject(system)
+        try:
+            await row.inject(system)
+        except Broken as promise:
+            seen = f"{promise}; "
         over = time.monotonic()
         await stream.reached(len(stream.accepted) + RUN_OUT)
         stream.end()
@@ -55,8 +62,10 @@ async def tried(row: Row, system: System, run: str, rate: float) -> Verdict:
         telling.cancel()
     broken = await _until_right(row, system, over)
     recovered = None if broken else time.monotonic() - over
-    if unexpected := stream.unexpected():
-        broken = f"answered {', '.join(map(str, sorted(unexpected)))}; {broken}"
+    if row.after is not None:
+        await row.after(system)
+    if unexpected := stream.unexpected(row.statuses):
+        seen += f"answered {', '.join(map(str, sorted(unexpected)))}; "
     return Verdict(
         row=row.name,
         claim=row.claim,
@@ -66,7 +75,24 @@ async def tried(row: Row, system: System, run: str, rate: float) -> Verdict:
         refused=sum(status != 200 for _, status in stream.answers),
         first_answer=stream.first_answer(over),
         recovered=recovered,
-        broken=broken,
+        broken=(seen + broken).strip("; "),
+        notes=list(system.notes),
+    )
+
+
+def failed(row: Row, error: Exception) -> Verdict:
+    """Of a row that came to no end."""
+    return Verdict(
+        row=row.name,
+        claim=row.claim,
+        bound=row.bound,
+        accepted=0,
+        lives=0,
+        refused=0,
+        first_answer=None,
+        recovered=None,
+        broken=f"it came to no end: {type(error).__name__}: {error}",
+        notes=[],
     )
 
 
@@ -98,9 +124,12 @@ async def _looked_at(row: Row, system: System) -> str:
             stream.quotes,
             system.crm,
             system.mails.mails,
-            repeats=row.repeats_mail,
+            repeats=row.repeats_mail + system.mails.dropped,
             poison=system.poison,
         )
+        if stream.guests:
+            at_stripe = [str(one["email"]).lower() for one in system.stripe.customers_at(OWN).values()]
+            found |= await checker.customer_faults(db, stream.buyers, at_stripe)
     finally:
         await db.close()
     return checker.told(found)

@@ -1,6 +1,10 @@
 """The connection to the broker: kept by one loop that connects, watches, and begins again when it is lost.
 
 It is used for nothing but publishing: the broker blocks a connection as a whole.
+
+A channel that first publishes to a quorum queue while that has no leader goes on refusing, on RabbitMQ 3.10, for as long as
+the node of the former leader is away: also when two of three nodes have long chosen another. So where a queue refuses, the
+next events go over a new connection; the old one stays for the answers that are on their way.
 """
 
 import asyncio
@@ -24,6 +28,9 @@ PROBE_EVERY: Final = 1.0
 PROBE_BUDGET: Final = 4.0
 SHORTEST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
+# From one new connection for a refusal to the next, and until the old one is closed: more than any answer may take.
+RENEW_EVERY: Final = 0.5
+RETIRE_AFTER: Final = 6.0
 NOT_FOUND: Final = 404  # AMQP's
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -39,6 +46,8 @@ class Connection:
         self._told: Absence | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.link: Wire | None = None
+        self._refusal = asyncio.Event()
+        self._renewed_at = 0.0
         BROKER_UP.set_function(lambda: self.hindrance is None)
 
     @property
@@ -53,6 +62,11 @@ class Connection:
     def start(self) -> asyncio.Task[NoReturn]:
         """Returns at once, whether the broker is there or not. The task never ends by itself."""
         return self._spawn(self._stay_connected())
+
+    def refused(self, link: Wire) -> None:
+        """A queue did not take an event that went over `link`."""
+        if link is self.link and time.monotonic() - self._renewed_at >= RENEW_EVERY:
+            self._refusal.set()
 
     async def close(self) -> None:
         """Let go of the broker, within seconds."""
@@ -92,10 +106,26 @@ class Connection:
         self.link, self._told = link, None
         self.begun.set()
         log.info("broker.connected")
-        reason = await _watch(link)
+        while (reason := await _watch(link, self._refusal)) is None:
+            link = await self._renewed(link)
         self.link, self._absence = None, "broker_away"
         log.warning("broker.lost", reason=reason)
         self._spawn(link.close())  # beside: one that hangs takes seconds to say goodbye
+
+    async def _renewed(self, link: Wire) -> Wire:
+        """Another connection in the place of `link`; or that, where there is none to be had."""
+        self._refusal.clear()
+        self._renewed_at = time.monotonic()
+        try:
+            async with asyncio.timeout(CONNECT_BUDGET):
+                fresh = await self._connect()
+        except Exception as error:  # noqa: BLE001 - whatever it is, what there was is as good as before
+            log.warning("broker.not_renewed", error=type(error).__name__)
+            return link
+        self.link = fresh
+        log.info("broker.renewed", reason="a queue refused")
+        self._spawn(_retire(link))
+        return fresh
 
     def _tell_absence(self, error: Exception) -> None:
         """One line for an absence, not one for every attempt to end it."""
@@ -113,13 +143,26 @@ class Connection:
         return task
 
 
-async def _watch(link: Wire) -> str:
-    """Returns, with the reason, when `link` is of no use any more."""
+async def _retire(link: Wire) -> None:
+    """Close a connection when whatever waits for an answer on it has it, or has given up."""
+    await asyncio.wait({link.lost}, timeout=RETIRE_AFTER)
+    await link.close()
+
+
+async def _watch(link: Wire, refusal: asyncio.Event) -> str | None:
+    """Returns, with the reason, when `link` is of no use any more; None when a queue has refused."""
     blocked = False
     while True:
-        await asyncio.wait({link.lost}, timeout=PROBE_EVERY)
+        refused = asyncio.ensure_future(refusal.wait())
+        try:
+            events: set[asyncio.Future[Any]] = {link.lost, refused}
+            await asyncio.wait(events, timeout=PROBE_EVERY, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            refused.cancel()
         if link.lost.done():
             return link.lost.result()
+        if refusal.is_set():
+            return None
         if blocked != link.blocked:
             blocked = not blocked
             log.warning("broker.blocked" if blocked else "broker.unblocked")

@@ -73,4 +73,5 @@ class Publisher:
         except Unroutable:
             raise NotDurable("unroutable") from None
         except NotTaken:
+            self._connection.refused(link)
             raise NotDurable("queue_refused") from None

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import NoReturn, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from quittance.addresses import split
 from quittance.errors import SettingsError
@@ -79,13 +79,29 @@ class Reader:
         return value
 
     def database_url(self) -> str:
-        """DATABASE_URL, which all but the ingress need."""
-        return self.url("DATABASE_URL", ("postgresql", "postgres"), required=True)
+        """DATABASE_URL, which all but the ingress need; of a primary and its standbys, every host, comma-separated."""
+        value = self.text("DATABASE_URL", required=True)
+        for number, host in enumerate(_hosts(value) if value else (), 1):
+            name = "DATABASE_URL" if "," not in urlsplit(value).netloc else f"DATABASE_URL (host {number})"
+            self._check_url(name, host, ("postgresql", "postgres"))
+        return value
 
     def check(self) -> None:
         """Raise SettingsError with every fault found so far."""
         if self.faults:
             raise SettingsError(self.faults)
+
+
+def _hosts(url: str) -> list[str]:
+    """The addresses that are written as one, `//user@host:port,host:port/name`, which urlsplit takes for a port that is
+    none.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return [url]
+    user, at, places = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user}{at}{place}")) for place in places.split(",")]
 
 
 class LogSettings:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fire.proxy import Proxy, proxy
-from fire.row import Row
+from fire.row import Inject, Row
 from fire.system import INGEST, RELAY, WORKERS, System
 
 SLOW: Final = 0.1  # seconds, each way
@@ -46,14 +46,13 @@ async def refused(wire: Proxy) -> None:
     await asyncio.sleep(SLOW_FOR)
 
 
-def behind(fault: Fault, names: tuple[str, ...], variable: str) -> Callable[[System], Awaitable[None]]:
+def behind(fault: Fault, names: tuple[str, ...], variable: str) -> Inject:
     """Put processes behind a wire, let the stream flow through it, and break it."""
 
     async def inject(system: System) -> None:
         url = system.environment[variable]
         wire = await system.wires.enter_async_context(proxy(url))
-        for name in names:
-            await system.restart(name, signal.SIGTERM, **{variable: wire.through(url)})
+        await system.restart_all(names, signal.SIGTERM, **{variable: wire.through(url)})
         await system.stream.reached(len(system.stream.accepted) + RUN_UP)
         if not wire.accepted:
             raise RuntimeError(f"{names} went past the wire")
@@ -75,15 +74,24 @@ PLACES: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
     ("relay-database", (RELAY,), "DATABASE_URL"),
     ("workers-database", WORKERS, "DATABASE_URL"),
     ("mail-server", ("notifications",), "SMTP_URL"),
+    ("customers-stripe", ("customers",), "STRIPE_API_BASE"),
 )
 PROMISES: Final = {
     "AMQP_URL": "what is not confirmed is sent again, what is not acked comes again; each effect is there once",
     "DATABASE_URL": "what did not commit is done again; nothing is dead-lettered for it",
     "SMTP_URL": "every mail arrives; one whose end nobody heard may come twice, with the same Message-ID",
+    "STRIPE_API_BASE": "what was not answered is asked again: each address has one customer, nothing is dead-lettered",
 }
 
 ROWS: Final = tuple(
-    Row(f"{place}-{name}", PROMISES[variable], BOUND, behind(fault, names, variable), repeats_mail=40)
+    Row(
+        f"{place}-{name}",
+        PROMISES[variable],
+        BOUND,
+        behind(fault, names, variable),
+        repeats_mail=40,
+        guests=variable == "STRIPE_API_BASE",
+    )
     for place, names, variable in PLACES
     for name, fault in FAULTS.items()
 )

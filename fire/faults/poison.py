@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from dev.stripe_events import token
-from fire.row import Row
+from fire.parked import named, parked
+from fire.row import Broken, Row
 from fire.system import System
 
 # By worker: a type that it takes, and an object that no Stripe object of that kind looks like.
@@ -60,23 +61,22 @@ async def _unreadable(system: System) -> None:
     await asyncio.sleep(SETTLES)
     db = await system.database()
     try:
-        rows = await db.fetch(PARKED, list(posted))
+        found = await parked(db, posted)
     finally:
         await db.close()
-    if {row["event_id"] for row in rows} != posted or any(row["reason"] != "unreadable_payload" for row in rows):
-        raise RuntimeError(f"not parked as it should be: {[tuple(row) for row in rows]}")
-    system.poison |= {f"{row['queue']} {row['event_id']} ({row['reason']})" for row in rows}
+    if {one.split()[1] for one in found} != posted or not all(one.endswith("(unreadable_payload)") for one in found):
+        raise Broken(f"not parked as it should be: {found}")
+    system.poison |= set(found)
 
 
 SETTLES: Final = 5.0
-PARKED: Final = "SELECT queue, event_id, reason FROM failed_deliveries WHERE event_id = ANY($1::text[])"
 
 
 async def _ends_its_worker(system: System) -> None:
     event_id, body = _event("ends", ENDS_ITS_WORKER)
-    parked = f"customers {event_id} (crashed_worker)"
-    system.poison.add(parked)
-    dying = asyncio.create_task(system.dying_of("customers", event_id, parked))
+    wanted = named("customers", event_id, "crashed_worker")
+    system.poison.add(wanted)
+    dying = asyncio.create_task(system.dying_of("customers", event_id, wanted))
     await system.stream.post(body)
     await dying
 

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
 import pytest
 from asyncpg.pool import Pool
 
@@ -115,14 +114,49 @@ async def test_the_node_that_ingest_is_connected_to_is_killed(
 ) -> None:
     """It moves on to the next address at once."""
     async with system(nodes, urls, database, database_url, tmp_path) as it:
-        victim = connected_to(nodes, it.ingress.process.pid)
+        victim = nodes.connected_to(it.ingress.process.pid)
         killed_at = time.monotonic()
         await asyncio.to_thread(nodes[victim].kill)
         await it.steady(2)
         gap = it.sender.longest_gap(killed_at, time.monotonic())
         print(f"ingest's node killed: {gap:.3f} s without a 200, {len(it.sender.refused)} refused")
         assert gap < 2 * GAP
-        assert connected_to(nodes, it.ingress.process.pid) != victim
+        assert nodes.connected_to(it.ingress.process.pid) != victim
+
+
+async def test_the_node_is_killed_that_leads_the_queues_and_that_all_are_connected_to(
+    nodes: Cluster, urls: str, database: Pool, database_url: str, tmp_path: Path
+) -> None:
+    """INVARIANT: who comes back before another leads, and is refused, is not refused for as long as the node is away."""
+    victim = await asyncio.to_thread(nodes.leader_of, "quotes", vhost="tests")
+    await asyncio.to_thread(lead_all, nodes, victim)
+    first = sorted(nodes.nodes, key=lambda node: node is not nodes[victim])
+    addresses = ",".join(node.url_of("tests") for node in first)
+    async with system(nodes, addresses, database, database_url, tmp_path) as it:
+        assert nodes.connected_to(it.ingress.process.pid) == victim
+        killed_at = time.monotonic()
+        await asyncio.to_thread(nodes[victim].kill)
+        await it.steady(3)
+        gap = it.sender.longest_gap(killed_at, time.monotonic())
+        print(f"leader and connection killed: {gap:.3f} s without a 200, {len(it.sender.refused)} refused")
+        assert gap < RECOVERY / 3
+        await it.check(RECOVERY)
+        assert not nodes[victim].is_running
+        left = "SELECT count(*) FROM outbox"
+        await eventually(lambda: relayed(database, left), RECOVERY, every=0.2)
+
+
+def lead_all(nodes: Cluster, number: int) -> None:
+    """Make a node the leader of every queue, as after a first start."""
+    others = [node for node in nodes.nodes if node is not nodes[number]]
+    for node in others:
+        node.stop()
+        node.start()
+
+
+async def relayed(database: Pool, statement: str) -> bool:
+    """Whether nothing waits in the outbox."""
+    return bool(await database.fetchval(statement) == 0)
 
 
 async def test_two_of_three_are_killed(
@@ -139,13 +173,3 @@ async def test_two_of_three_are_killed(
         up_at = time.monotonic()
         await it.steady(0.5)
         print(f"two of three killed: a 200 again {time.monotonic() - up_at:.1f} s after they were up")
-
-
-def connected_to(nodes: Cluster, pid: int) -> int:
-    """The number of the node that a process has a connection to."""
-    ports = {node.port: number for number, node in enumerate(nodes.nodes)}
-    peers = (
-        getattr(one.raddr, "port", 0) for one in psutil.Process(pid).net_connections() if one.status == "ESTABLISHED"
-    )
-    (found,) = {ports[port] for port in peers if port in ports}
-    return found

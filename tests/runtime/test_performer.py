@@ -262,6 +262,24 @@ async def test_a_race_while_settling_repeats_the_settling_and_not_the_attempt(da
     assert world.asked == [1]
 
 
+async def test_who_is_to_stop_while_postgres_is_away_tries_on_with_pauses(
+    database: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen under fire: a worker told to stop while Postgres was away wrote thousands of log lines in its last second."""
+    monkeypatch.setattr(performer, "SETTLE_AGAIN", 3600.0)
+    world.unsettled = [ConnectionRefusedError() for _ in range(1000)]
+    await intend(database, 1)
+    stopping = asyncio.Event()
+    task = asyncio.create_task(Performer(sys.modules[__name__], database, (), stopping).run())
+    await eventually(lambda: len(world.unsettled) == 998)  # together with others, then by itself
+    stopping.set()
+    done, _ = await asyncio.wait([task], timeout=0.3)
+    task.cancel()
+    await asyncio.wait([task])
+    assert not done
+    assert len(world.unsettled) == 998
+
+
 async def test_an_outcome_that_cannot_be_settled_is_a_dead_letter_and_not_repeated(database: Pool) -> None:
     """INVARIANT: a mistake in `settle` does not send the mail again and again."""
     world.unsettled = [KeyError("together with others"), KeyError("a mistake")]

@@ -24,7 +24,7 @@ async def fail(database: Pool, number: int, queue: str = "quotes", error: Except
 
 async def send(database: Pool, amqp: Broker) -> int:
     async with database.acquire() as db, wire.connected(amqp.url, "test", confirms=True) as channel:
-        return await send_due(db, channel)
+        return (await send_due(db, channel))[0]
 
 
 async def row(database: Pool, row_id: int) -> Any:

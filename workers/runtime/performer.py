@@ -70,7 +70,7 @@ class Performer:
         self._free = CLAIM_MOST
         self._room = asyncio.Event()
         self._more = False  # whether the last claim may have left something
-        self._settling = Settling(worker, database, schedule, stopping)
+        self._settling = Settling(worker, database, schedule)
         self._settling_one = asyncio.Lock()  # else many that end one by one would take every connection
         self._gather = GATHER if hasattr(worker, "settle_together") else 0.0
         self._log = log.bind(queue=self.queue)

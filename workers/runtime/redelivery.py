@@ -41,9 +41,11 @@ async def run(database: Database, amqp_url: str, stopping: asyncio.Event) -> Non
     while not stopping.is_set():
         try:
             async with wire.connected(amqp_url, "relay redelivery", confirms=True) as channel:
-                while not stopping.is_set():
+                refused = 0
+                # After a refusal on another channel: why, is said in ingest/connection.py.
+                while not stopping.is_set() and not refused:
                     async with database.acquire(timeout=ACQUIRE_TIMEOUT) as db:
-                        sent = await send_due(db, channel)
+                        sent, refused = await send_due(db, channel)
                     pause.reset()
                     await pause_unless(stopping, PAUSE if sent else 4 * PAUSE)
         except (BrokerAway, *DATABASE_ERRORS) as error:
@@ -51,19 +53,19 @@ async def run(database: Database, amqp_url: str, stopping: asyncio.Event) -> Non
             await pause.wait(stopping)
 
 
-async def send_due(db: Connection, channel: Wire) -> int:
-    """Send up to MOST rows, each confirmed, in one transaction; returns how many. Raises BrokerAway."""
+async def send_due(db: Connection, channel: Wire) -> tuple[int, int]:
+    """Send up to MOST rows, each confirmed, in one transaction; how many were taken, and refused. Raises BrokerAway."""
     async with db.transaction():
         rows = await db.fetch(DUE, MOST)
         if not rows:
-            return 0
+            return 0, 0
         taken = await asyncio.gather(*(_send(channel, row) for row in rows))
         sent = [row["id"] for row, was_taken in zip(rows, taken, strict=True) if was_taken]
         refused = [row["id"] for row, was_taken in zip(rows, taken, strict=True) if not was_taken]
         await db.execute(SENT, sent)
         if refused:
             await db.execute(POSTPONED, refused)
-    return len(sent)
+    return len(sent), len(refused)
 
 
 async def _send(channel: Wire, row: asyncpg.Record) -> bool:

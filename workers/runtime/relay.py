@@ -144,11 +144,13 @@ class Relay:
                     wanted = await self._wanted(db)
                     published = await publish_claim(db, outlet, self.destination, wanted) if wanted else NOTHING
             except NotTaken as error:
-                # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does.
+                # The CRM's queue is full, or its exchange lost its binding: this destination waits, nobody else does. Then
+                # on another channel: one that first published to a queue without leader may refuse for good (see
+                # ingest/connection.py).
                 self._log.warning("outbox.refused", error=str(error))
                 self._look_everywhere_at = 0.0
                 await pause.wait(self._stopping)
-                continue
+                return
             finally:
                 self.busy_since = None
             pause.reset()

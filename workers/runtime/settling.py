@@ -20,7 +20,6 @@ from quittance.database import DATABASE_ERRORS, Connection
 from quittance.errors import Rejected
 from quittance.event import Event, decode_envelope, event_of, from_message
 from workers.runtime import failures, metrics
-from workers.runtime.backoff import pause_unless
 from workers.runtime.batch import ACQUIRE_TIMEOUT, Database
 from workers.runtime.classify import Meaning, meaning
 from workers.runtime.outcomes import Attempted, Done, Outcome, Refused
@@ -72,13 +71,12 @@ class NotArchived(Exception):
 class Settling:
     """Settles one worker's attempts."""
 
-    def __init__(self, worker: Any, database: Database, schedule: tuple[float, ...], stopping: asyncio.Event) -> None:
+    def __init__(self, worker: Any, database: Database, schedule: tuple[float, ...]) -> None:
         self._worker = cast("Settles", worker)
         self._together = cast("SettlesTogether", worker) if hasattr(worker, "settle_together") else None
         self._queue = self._worker.QUEUE.name
         self._database = database
         self._schedule = schedule
-        self._stopping = stopping
         self._log = log.bind(queue=self._queue)
 
     async def settle(self, attempts: Sequence[Attempted]) -> None:
@@ -122,7 +120,8 @@ class Settling:
                 self._log.warning("outcome.not_settled", event_id=claim["event_id"], error=failures.place(error))
                 away = isinstance(error, DATABASE_ERRORS) and not isinstance(error, asyncpg.PostgresError)
                 if away or meaning(error, alone=True) in (Meaning.AGAIN, Meaning.AWAY):
-                    await pause_unless(self._stopping, SETTLE_AGAIN)
+                    # Also when we are to stop: what is left of the grace is for this, and not for a loop without a pause.
+                    await asyncio.sleep(SETTLE_AGAIN)
                 elif isinstance(outcome, Refused) and outcome.reason == "handler_failed":
                     break
                 else:
