@@ -19,7 +19,7 @@ from tests.runtime.conftest import event
 from tests.support.handling import run_handler
 from tests.support.polling import eventually
 from workers import archive
-from workers.runtime import breaker, performer
+from workers.runtime import breaker, performer, settling
 from workers.runtime.outcomes import Attempted, Done, Failed, Outcome, Refused, Unavailable
 from workers.runtime.performer import Performer
 
@@ -266,7 +266,7 @@ async def test_who_is_to_stop_while_postgres_is_away_tries_on_with_pauses(
     database: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen under fire: a worker told to stop while Postgres was away wrote thousands of log lines in its last second."""
-    monkeypatch.setattr(performer, "SETTLE_AGAIN", 3600.0)
+    monkeypatch.setattr(settling, "SETTLE_AGAIN", 3600.0)
     world.unsettled = [ConnectionRefusedError() for _ in range(1000)]
     await intend(database, 1)
     stopping = asyncio.Event()
