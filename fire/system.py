@@ -32,7 +32,8 @@ EVERY: Final = (INGEST, *WORKERS, RELAY)
 TOPOLOGY_SETTLES: Final = 3.0
 DEATH: Final = 45.0  # seconds that a process is given to come to the point at which it dies
 
-PARKED_WITHIN: Final = 240.0  # seconds: the broker's limit of deliveries, once over, each with a start of the process
+# Seconds: the broker's limit of deliveries, once over, each with a start of the process, which may take long.
+PARKED_WITHIN: Final = 600.0
 BACKLOG: Final = 5_000
 
 
