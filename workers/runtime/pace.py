@@ -4,7 +4,7 @@ from typing import Final
 
 # A loop works at most this share of the time, unless a whole batch waits for it.
 SHARE: Final = 0.5
-LONGEST: Final = 0.1  # seconds from the begin of one batch to that of the next, however long the first took
+LONGEST: Final = 0.25  # seconds from the begin of one batch to that of the next, however long the first took
 
 
 def next_begin(began: float, ended: float, least: float) -> float:
