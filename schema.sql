@@ -763,7 +763,7 @@ BEGIN
             ON checkout_sessions TO quittance_workers;
         GRANT SELECT, UPDATE (state, due_at, attempts, error, claim, claimed_until) ON quote_coupons TO quittance_workers;
         GRANT INSERT ON failed_delivery_history TO quittance_workers;
-        GRANT INSERT, SELECT (destination) ON outbox TO quittance_workers;
+        GRANT INSERT, SELECT (destination, bucket) ON outbox TO quittance_workers;
         GRANT SELECT (id, account, livemode, permissions, revoked_at) ON api_tokens TO quittance_workers;
         GRANT USAGE ON SEQUENCE versions TO quittance_workers;
         GRANT EXECUTE ON FUNCTION tokens_with TO quittance_workers;
@@ -788,7 +788,7 @@ BEGIN
         GRANT SELECT ON quotes, quote_status_changes, stripe_objects TO quittance_web;
         GRANT SELECT (account, livemode, email_normalised, stripe_customer_id) ON customers TO quittance_web;
         GRANT SELECT (id, permissions, revoked_at) ON api_tokens TO quittance_web;
-        GRANT INSERT, SELECT (destination) ON outbox TO quittance_web;
+        GRANT INSERT, SELECT (destination, bucket) ON outbox TO quittance_web;
         GRANT EXECUTE ON FUNCTION tokens_with TO quittance_web;
     END IF;
 

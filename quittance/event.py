@@ -13,8 +13,7 @@ from quittance.errors import Rejected
 # Stripe's own account on the key, where an event names none (RULES S1).
 OWN_ACCOUNT: Final = "self"
 
-# `created` is the partition key of the archive and the inbox, so it must be the same however often an event comes:
-# what is absent or absurd becomes 0, never "now".
+# `created` is a partition key, so it must be the same however often an event comes: absent or absurd, it is 0, never "now".
 EARLIEST_CREATED: Final = 1_262_304_000  # 2010-01-01, before Stripe's first API version
 LATEST_CREATED: Final = 4_102_444_800  # 2100-01-01
 
@@ -40,10 +39,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     replay_id: str | None = None  # set when an SRE replays: the handler runs again even on what was handled
     traceparent: str | None = None
     # Only of events that we emit: those of one stream are published in order (a quote's changes); the key to publish
-    # under, where it is not the type.
+    # under, where it is not the type; of a status change, whether a mail may come of it.
     stream: str = ""
     routing_key: str = ""
-    # Only of a status change: whether a mail may come of it, so that notifications has to hear of it.
     mail_due: bool = False
     # Only of a command from the CRM and of its answer: JSON, who sent it and where the answer goes (workers/commands.py).
     about: str | None = None

@@ -65,8 +65,8 @@ WHERE emails.account = again.account AND emails.livemode = again.livemode AND em
   AND emails.kind = again.kind AND (emails.revision = again.revision OR emails.kind <> 'paid')
   AND again.recipient IS NOT NULL
   AND (emails.state = 'skipped' OR (emails.state = 'refused' AND again.replayed))
+RETURNING emails.id
 """
-NONE: Final = "UPDATE 0"
 WAKE: Final = "SELECT pg_notify('performers', '')"
 # The quote as it stands now, not as it stood when the mail was recorded. A subscription's own events may come after the
 # payment: that the quote recurs is known as soon as anything names one.
@@ -144,8 +144,7 @@ async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
             log.warning("mail.skipped", quote_id=row["quote_id"], kind=row["kind"], detail="no owner, no MAIL_TO")
     due = {tuple(row)[:KEY] for row in recorded if row["state"] == "due"}
     others = [(*intent[:7], replayed) for intent, replayed in asked if intent[:KEY] not in due]
-    rearmed = await db.execute(REARM, *_columns(others)) if others else NONE
-    if due or rearmed != NONE:
+    if due or (others and await db.fetch(REARM, *_columns(others))):
         await db.execute(WAKE)
     return []
 

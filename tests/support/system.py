@@ -170,9 +170,14 @@ UNDER_WAY = {
     "to ask Stripe for": "SELECT email FROM customer_requests WHERE state = 'due'",
     "sessions to expire": "SELECT session_id FROM checkout_sessions WHERE state = 'closing' AND due_at < 'infinity'",
     "coupons to delete": "SELECT coupon_id FROM quote_coupons WHERE state = 'archiving' AND due_at < 'infinity'",
-    "changes for notifications": """
-        SELECT quote_id || ':' || sequence FROM quote_status_changes
-        EXCEPT SELECT event_id FROM inbox WHERE queue = 'notifications'""",
+    # Of all changes, also of those that were not told to notifications because they ask for nothing new.
+    "mails to record": """
+        SELECT format('%s paid %s', quote_id, coalesce(data ->> 'paid_revision', data ->> 'revision'))
+        FROM quote_status_changes WHERE data ->> 'paid_at' IS NOT NULL
+        UNION SELECT format('%s %s', quote_id, anomaly)
+        FROM quote_status_changes, jsonb_array_elements_text(data -> 'anomalies') AS anomaly
+        EXCEPT SELECT CASE kind WHEN 'paid' THEN format('%s paid %s', quote_id, revision)
+                                ELSE format('%s %s', quote_id, kind) END FROM emails""",
     "namings for documents": """
         SELECT format('quote.documents_named:%s:%s', quote_id, documents_version) FROM quotes WHERE documents_version > 0
         EXCEPT SELECT event_id FROM inbox WHERE queue = 'documents'""",
