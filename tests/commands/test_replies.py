@@ -150,9 +150,10 @@ async def test_a_queue_that_was_deleted_while_it_was_full_is_let_go(
             return await amqp.depth(full) >= 2
 
         await eventually(is_full)
-        await amqp.channel.queue_delete(full)
+        held = (await amqp.channel.queue_delete(full)).message_count or 0
         await eventually(lambda: nothing_waits(database), timeout=20)
-    assert dropped() == before + 3
+    assert 2 <= held < 5, "a queue that is full may let one more in"
+    assert dropped() == before + 5 - held
 
 
 async def test_a_relay_that_dies_between_publish_and_delete_answers_with_the_same_id(
