@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,6 +103,25 @@ def stop(entry: Recorded) -> None:
         deadline = time.monotonic() + patience
         while is_alive(entry) and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def watched(path: Path) -> Iterator[Ledger]:
+    """A ledger at `path` with its watcher, until the block ends; by then its processes should have been stopped."""
+    ledger = Ledger(path)
+    read_end, write_end = os.pipe()
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, str(path)],
+        stdin=read_end,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.close(read_end)
+    try:
+        yield ledger
+    finally:
+        os.close(write_end)
+        watcher.wait()
 
 
 def main() -> None:

@@ -20,9 +20,8 @@ from typing import Final
 
 import aiohttp
 
-from dev import processes
 from dev.places import free_ports
-from dev.processes import Ledger
+from dev.processes import Ledger, watched
 from dev.venv import ROOT
 
 # What a process may find in the environment that is ours to decide (DESIGN.md, "Environment").
@@ -171,22 +170,12 @@ def log_folder(purpose: str) -> Path:
 def system(purpose: str) -> Iterator[System]:
     """Children until the block ends."""
     logs = log_folder(purpose)
-    ledger = Ledger(logs / "processes.json")
-    read_end, write_end = os.pipe()
-    watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", processes.__file__, str(ledger.path)],
-        stdin=read_end,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.close(read_end)
-    started = System(logs, ledger)
-    try:
-        yield started
-    finally:
-        started.stop()
-        os.close(write_end)
-        watcher.wait()
+    with watched(logs / "processes.json") as ledger:
+        started = System(logs, ledger)
+        try:
+            yield started
+        finally:
+            started.stop()
 
 
 def initialise(database_url: str, amqp_url: str, logs: Path, **settings: str) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.peers.peer import Command
-from dev import processes
-from dev.processes import Ledger
+from dev.processes import Ledger, watched
 from dev.system import ChildDied
 
 # Each started program leads a group of its own; so the servers' and workers' own children end with it.
@@ -113,19 +111,9 @@ def processes_of(peer: str, logs: Path) -> Iterator[Processes]:
     """Processes until the block ends; their logs are below `logs`."""
     folder = logs / peer
     folder.mkdir(exist_ok=True)
-    ledger = Ledger(folder / "processes.json")
-    read_end, write_end = os.pipe()
-    watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", processes.__file__, str(ledger.path)],
-        stdin=read_end,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.close(read_end)
-    started = Processes(folder, ledger)
-    try:
-        yield started
-    finally:
-        started.stop()
-        os.close(write_end)
-        watcher.wait()
+    with watched(folder / "processes.json") as ledger:
+        started = Processes(folder, ledger)
+        try:
+            yield started
+        finally:
+            started.stop()
