@@ -1,7 +1,7 @@
 """Several statements that write rows, sent as one: a round trip to Postgres costs more than a small batch's rows."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -10,6 +10,11 @@ from quittance.locks import Connection
 Row = tuple[Any, ...]
 
 _parameter: Final = re.compile(r"\$(\d+)")
+
+
+def columns(rows: Iterable[Row]) -> list[list[Any]]:
+    """Rows turned into the columns that `unnest` takes; none where there are no rows."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 @cache
@@ -34,6 +39,6 @@ async def save(db: Connection, *parts: tuple[str, Sequence[Row]]) -> None:
     given = [(statement, rows) for statement, rows in parts if rows]
     if not given:
         return
-    columns = [list(column) for _, rows in given for column in zip(*rows, strict=True)]
+    arguments = [column for _, rows in given for column in columns(rows)]
     statement = given[0][0] if len(given) == 1 else together(*(statement for statement, _ in given))
-    await db.execute(statement, *columns)
+    await db.execute(statement, *arguments)

@@ -1,7 +1,6 @@
 """What the documents worker loads before it decides and saves afterwards, under the locks that its rules need."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,7 +13,7 @@ from quittance.domain.tracked import Seen
 from quittance.errors import Rejected
 from quittance.event import Cause, Event, data_of
 from quittance.locks import Connection, lock
-from quittance.statements import Row, save
+from quittance.statements import Row, columns, save
 
 LOAD_NAMINGS: Final = """
 SELECT account, livemode, quote_id, version
@@ -142,9 +141,9 @@ async def open_ledger(db: Connection, quotes: set[QuoteKey], named: set[ObjectKe
     versions: dict[QuoteKey, int] = {}
     if quotes:
         await lock(db, "documents.quotes", quotes)
-        rows = await db.fetch(LOAD_NAMINGS, *_columns(quotes))
+        rows = await db.fetch(LOAD_NAMINGS, *columns(quotes))
         versions = {QuoteKey(row["account"], row["livemode"], row["quote_id"]): row["version"] for row in rows}
-        objects |= {_key_of(row) for row in await db.fetch(LOAD_NAMED_OBJECTS, *_columns(quotes))}
+        objects |= {_key_of(row) for row in await db.fetch(LOAD_NAMED_OBJECTS, *columns(quotes))}
     # A fact and the naming of its object, handled side by side by two workers, would miss each other for ever.
     await lock(db, "documents", objects)
     return Ledger(await _load(db, objects, named), versions, frozenset(versions))
@@ -159,9 +158,9 @@ async def _load(db: Connection, objects: set[ObjectKey], named_objects: set[Obje
     entries = {key: Entry() for key in sorted(objects)}
     if not entries:
         return entries
-    for row in await db.fetch(LOAD_OWNERS, *_columns(entries)):
+    for row in await db.fetch(LOAD_OWNERS, *columns(entries)):
         entries[_key_of(row)].owners[row["quote_id"]] = row["version"]
-    for row in await db.fetch(LOAD_DOCUMENTS, *_columns(entries)):
+    for row in await db.fetch(LOAD_DOCUMENTS, *columns(entries)):
         entry = entries[_key_of(row)]
         entry.kept = entry.stored = kept = _kept.decode(row["kept"])
         entry.version, document = row["version"], document_of(kept)
@@ -169,7 +168,7 @@ async def _load(db: Connection, objects: set[ObjectKey], named_objects: set[Obje
     # What has an owner and no row, or is about to: its facts wait, if there are any.
     wanted = {key for key, entry in entries.items() if entry.stored is None and (entry.owners or key in named_objects)}
     if wanted:
-        for row in await db.fetch(LOAD_WAITING, *_columns(wanted)):
+        for row in await db.fetch(LOAD_WAITING, *columns(wanted)):
             _fold(entries[_key_of(row)], _kept.decode(row["kept"]))
         for key, fact in await _load_archived(db, {key for key in wanted if _may_be_old(entries[key])}):
             _fold(entries[key], fact)
@@ -267,8 +266,3 @@ def _naming_rows(entries: Entries, versions: dict[QuoteKey, int]) -> list[tuple[
 
 def _text(kept: Kept) -> str:
     return msgspec.json.encode(kept).decode()
-
-
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
-    """Rows turned into the columns that `unnest` takes."""
-    return [list(column) for column in zip(*rows, strict=True)]

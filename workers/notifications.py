@@ -7,7 +7,7 @@ Emits     nothing
 `handle` only records which mails are due; `perform` sends them, saying what is true of the quote by then.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from quittance.event import Event
 from quittance.locks import Connection
 from quittance.outbox import NOTIFICATIONS_QUEUE
 from quittance.settings import Reader
+from quittance.statements import columns
 from workers.mail.addresses import AddressInvalid, single_address
 from workers.mail.changes import change_of, mail_of
 from workers.mail.letters import PAID, compose
@@ -137,14 +138,14 @@ async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
     if not asked:
         return []
     asked.sort(key=lambda each: each[0][:KEY])
-    recorded = await db.fetch(RECORD, *_columns(intent for intent, _ in asked))
+    recorded = await db.fetch(RECORD, *columns(intent for intent, _ in asked))
     for row in recorded:
         if row["state"] == "skipped":
             SKIPPED.inc()
             log.warning("mail.skipped", quote_id=row["quote_id"], kind=row["kind"], detail="no owner, no MAIL_TO")
     due = {tuple(row)[:KEY] for row in recorded if row["state"] == "due"}
     others = [(*intent[:7], replayed) for intent, replayed in asked if intent[:KEY] not in due]
-    if due or (others and await db.fetch(REARM, *_columns(others))):
+    if due or (others and await db.fetch(REARM, *columns(others))):
         await db.execute(WAKE)
     return []
 
@@ -211,13 +212,13 @@ async def perform(claim: Record, outside: Outside) -> Outcome:
 
 async def settle(claim: Record, outcome: Outcome, token: UUID, db: Connection) -> list[Event]:
     """Record what came of it, where the claim still holds."""
-    await db.execute(SETTLE, *_columns([_settled(claim, outcome, token)]))
+    await db.execute(SETTLE, *columns([_settled(claim, outcome, token)]))
     return []
 
 
 async def settle_together(attempts: Sequence[Attempted], db: Connection) -> list[Event]:
     """Record what came of many."""
-    await db.execute(SETTLE, *_columns(_settled(each.claim, each.outcome, each.token) for each in attempts))
+    await db.execute(SETTLE, *columns(_settled(each.claim, each.outcome, each.token) for each in attempts))
     return []
 
 
@@ -277,8 +278,3 @@ def _domain() -> str:
         return sender_of(Reader().text("MAIL_FROM")).domain
     except AddressInvalid:
         return NO_DOMAIN
-
-
-def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows turned into the columns that `unnest` takes."""
-    return [list(column) for column in zip(*rows, strict=True)]
