@@ -24,7 +24,6 @@ from dev.places import CannotStart, Instance, free_ports, instance, private_file
 from dev.processes import Ledger
 from dev.programs import RabbitPrograms
 from dev.rabbitmq import USER, Epmd, RabbitMQ
-from dev.servers import watched
 from dev.setup import ensure_programs
 
 SIZE: Final = 3
@@ -196,7 +195,7 @@ def build(at: Instance) -> Cluster:
 @contextmanager
 def cluster(purpose: str = "cluster") -> Iterator[Cluster]:
     """Three nodes until the block ends, however this process ends. Nothing is kept but their logs."""
-    with instance(purpose, keep=False) as at, watched(at):
+    with instance(purpose, keep=False) as at:
         nodes = build(at)
         try:
             nodes.start()

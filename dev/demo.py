@@ -22,11 +22,12 @@ from dev import demo_events, demo_journey, demo_report, quotes_api, servers
 from dev.crm import Crm, crm
 from dev.demo_checks import differences, look
 from dev.demo_scenario import SECRET, WRONG_SECRET, Scenario, run_name, scenario
+from dev.least_privilege import initialised, start_workers
 from dev.mailbox import Mailbox, mailbox
 from dev.places import CannotStart
 from dev.settled import Sent, quiet, settle
 from dev.stripe_events import body
-from dev.system import ChildDied, System, initialise, system
+from dev.system import ChildDied, System, system
 from quittance.cli.sending import Sender, sender
 from quittance.tokens import new_token
 from tests.fakes.stripe import KEY, StripeApi
@@ -54,7 +55,7 @@ class Running:
 async def started(at: System, given: servers.Servers, show: Console) -> AsyncIterator[Running]:
     """ingest, all workers and the relay, with a CRM, a mail server and a stand-in for Stripe beside them."""
     with show.status("quittance init"):
-        await asyncio.to_thread(initialise, given.database_url, given.amqp_url, at.logs)
+        databases = await asyncio.to_thread(initialised, given, at.logs)
     async with mailbox() as mails, StripeApi.running() as stripe:
         amqp = {"AMQP_URL": given.amqp_url}
         door = {**amqp, "STRIPE_WEBHOOK_SECRETS": SECRET, "INGEST_HOST": "127.0.0.1"}
@@ -62,18 +63,17 @@ async def started(at: System, given: servers.Servers, show: Console) -> AsyncIte
         url = f"{ingest.url}/webhooks/stripe"
         stripe.webhooks.to(url, SECRET)
         asked = {"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": stripe.url}
-        of_web = quotes_api.environment_of(asked, given.database_url, given.amqp_url)
+        of_web = quotes_api.environment_of(asked, databases.web, given.amqp_url)
         web = at.start("web", ["web"], "WEB_PORT", of_web)
         environment = {
             **amqp,
             **asked,
-            "DATABASE_URL": given.database_url,
             "SMTP_URL": mails.url,
             "MAIL_FROM": MAIL_FROM,
             "PUBLIC_URL": of_web["PUBLIC_URL"],
         }
-        at.start("workers", ["workers", "all"], "METRICS_PORT", environment)
-        with show.status("python -m ingest, python -m workers all, python -m web"):
+        start_workers(at, databases, environment)
+        with show.status("python -m ingest, python -m workers, python -m web"):
             await at.ready()
         token = new_token(livemode=False)
         await quotes_api.grant(given.database_url, token, "make demo")

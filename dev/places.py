@@ -21,7 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-from dev.processes import Ledger
+from dev.processes import Ledger, watched
 from dev.venv import ROOT, say
 
 
@@ -125,7 +125,6 @@ class Instance:
 
     name: str
     folder: Path
-    lock: IO[str]
     ledger: Ledger
 
 
@@ -146,7 +145,9 @@ def claim(servers: Path, purpose: str) -> tuple[str, IO[str]]:
 
 @contextmanager
 def instance(purpose: str, *, keep: bool) -> Iterator[Instance]:
-    """The first folder for this purpose that nobody holds, emptied unless its data are to be kept."""
+    """The first folder for this purpose that nobody holds, emptied unless its data are to be kept; what its ledger names is
+    stopped when we are gone, even by SIGKILL.
+    """
     servers = home() / "servers"
     servers.mkdir(mode=0o755, exist_ok=True)
     servers.chmod(0o755)
@@ -155,11 +156,12 @@ def instance(purpose: str, *, keep: bool) -> Iterator[Instance]:
         folder = servers / name
         folder.mkdir(mode=0o755, exist_ok=True)
         folder.chmod(0o755)
-        at = Instance(name, folder, lock, Ledger(folder / "processes.json"))
+        at = Instance(name, folder, Ledger(folder / "processes.json"))
         at.ledger.stop_all()  # left over only if the watcher of dev/processes.py was killed too
         if not keep:
             remove_data(folder)
-        yield at
+        with watched(at.ledger, holds=[lock.fileno()]):  # while servers end after us, the folder is still theirs
+            yield at
         if not keep:
             remove_data(folder)
 

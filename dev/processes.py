@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -106,14 +106,16 @@ def stop(entry: Recorded) -> None:
 
 
 @contextlib.contextmanager
-def watched(path: Path) -> Iterator[Ledger]:
-    """A ledger at `path` with its watcher, until the block ends; by then its processes should have been stopped."""
-    ledger = Ledger(path)
+def watched(ledger: Ledger, holds: Sequence[int] = ()) -> Iterator[Ledger]:
+    """A watcher of the ledger until the block ends; by then its processes should have been stopped. `holds`: open files
+    that it keeps open, and with them the locks on these.
+    """
     read_end, write_end = os.pipe()
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, str(path)],
+        [sys.executable, "-I", "-S", __file__, str(ledger.path)],
         stdin=read_end,
         stdout=subprocess.DEVNULL,
+        pass_fds=holds,
         start_new_session=True,
     )
     os.close(read_end)

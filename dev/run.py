@@ -23,11 +23,12 @@ import asyncpg
 from rich.text import Text
 
 from dev import demo_report, quotes_api, samples, servers
+from dev.least_privilege import initialised, start_workers
 from dev.lives import life
 from dev.mailbox import mail_page, mailbox
 from dev.places import CannotStart, free_ports, is_free
 from dev.stripe_events import SHAPES, body, token
-from dev.system import OURS, ChildDied, System, initialise, system
+from dev.system import OURS, ChildDied, System, system
 from dev.venv import ROOT
 from tests.fakes.stripe import KEY, StripeApi
 
@@ -139,7 +140,7 @@ def ingest_environment(chosen: Mapping[str, str], amqp_url: str) -> dict[str, st
 
 async def start(at: System, given: servers.Servers, use: Provided) -> dict[str, str]:
     """Start everything; what people need to know of it, by name."""
-    await asyncio.to_thread(initialise, given.database_url, given.amqp_url, at.logs)
+    databases = await asyncio.to_thread(initialised, given, at.logs)
     urls = {"DATABASE_URL": given.database_url, "AMQP_URL": given.amqp_url}
     of_ingest = ingest_environment(use.environment, given.amqp_url)
     url, secret = f"http://127.0.0.1:{of_ingest['INGEST_PORT']}/webhooks/stripe", of_ingest["STRIPE_WEBHOOK_SECRETS"]
@@ -148,11 +149,11 @@ async def start(at: System, given: servers.Servers, use: Provided) -> dict[str, 
         use.stripe.webhooks.to(url, one_secret)
         await forget_sessions(given.database_url)
     ingest = at.start("ingest", ["ingest"], "INGEST_PORT", of_ingest)
-    of_web = quotes_api.environment_of(use.environment, given.database_url, given.amqp_url)
+    of_web = quotes_api.environment_of(use.environment, databases.web, given.amqp_url)
     web = at.start("web", ["web"], "WEB_PORT", of_web)
     of_workers = {name: value for name, value in use.environment.items() if name in OURS and name not in UNREAD}
-    public = {"PUBLIC_URL": of_web["PUBLIC_URL"]}
-    workers = at.start("workers", ["workers", "all"], "METRICS_PORT", {**of_workers, **public, **urls})
+    own = {"PUBLIC_URL": of_web["PUBLIC_URL"], "AMQP_URL": given.amqp_url}
+    children = [ingest, *start_workers(at, databases, {**of_workers, **own}), web]
     await at.ready()
 
     token = quotes_api.token_kept_in(FOLDER / "api-token")
@@ -166,7 +167,7 @@ async def start(at: System, given: servers.Servers, use: Provided) -> dict[str, 
         "Secret": secret,
         "Quotes API": f"{of_web['PUBLIC_URL']}/v1/quotes  (docs/publishing.md; {web.url}/openapi.json)",
         "Token": token,
-        "Metrics": f"{ingest.url}/metrics  {workers.url}/metrics  {web.url}/metrics",
+        "Metrics": "  ".join(f"{child.url}/metrics" for child in children),
         **({} if use.mails is None else {"Mails": use.mails}),
         **urls,
         "For a shell": f"export {shlex.join(f'{name}={value}' for name, value in urls.items())}  (then .venv/bin/quittance doctor)",

@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ from typing import Protocol
 
 import asyncpg
 
-from dev import processes
 from dev.places import CannotStart, Instance, free_ports, instance, is_free, private_file
 from dev.postgres import Mode, Postgres
 from dev.rabbitmq import RabbitMQ
@@ -147,22 +145,6 @@ class Settings:
         return new
 
 
-@contextmanager
-def watched(at: Instance) -> Iterator[None]:
-    """A child that stops what the ledger names when we are gone, even by SIGKILL. It holds the instance's lock too."""
-    read_end, write_end = os.pipe()
-    command = [sys.executable, "-I", "-S", processes.__file__, str(at.ledger.path)]
-    watcher = subprocess.Popen(
-        command, stdin=read_end, stdout=subprocess.DEVNULL, pass_fds=[at.lock.fileno()], start_new_session=True
-    )
-    os.close(read_end)
-    try:
-        yield
-    finally:
-        os.close(write_end)
-        watcher.wait()
-
-
 def build(at: Instance) -> tuple[Postgres, RabbitMQ]:
     postgres_programs, rabbit_programs = ensure_programs()
     logs = at.folder / "log"
@@ -198,7 +180,7 @@ def running(purpose: str = "run", *, keep: bool | None = None) -> Iterator[Serve
     if uses_given_servers():
         yield Servers(os.environ["DATABASE_URL"], os.environ["AMQP_URL"], Foreign(), Foreign(), managed=False)
         return
-    with instance(purpose, keep=purpose == "run" if keep is None else keep) as at, watched(at):
+    with instance(purpose, keep=purpose == "run" if keep is None else keep) as at:
         postgres, rabbitmq = build(at)
         try:
             with ThreadPoolExecutor(2) as pool:

@@ -42,7 +42,7 @@ OURS: Final = [
     "METRICS_PORT",
     "PUBLIC_URL",
     "QUOTE_ID_PATTERN",
-    "REPLY_TO_PATTERN",
+    "RELAY_PASSWORD",
     "REPLY_TO_PATTERN",
     "SMTP_URL",
     "STRIPE_API_BASE",
@@ -52,7 +52,9 @@ OURS: Final = [
     "STRIPE_WEBHOOK_SECRETS",
     "STRIPE_WEBHOOK_SECRETS_FILE",
     "WEB_HOST",
+    "WEB_PASSWORD",
     "WEB_PORT",
+    "WORKERS_PASSWORD",
 ]
 
 KEPT_LOG_FOLDERS: Final = 5
@@ -170,7 +172,7 @@ def log_folder(purpose: str) -> Path:
 def system(purpose: str) -> Iterator[System]:
     """Children until the block ends."""
     logs = log_folder(purpose)
-    with watched(logs / "processes.json") as ledger:
+    with watched(Ledger(logs / "processes.json")) as ledger:
         started = System(logs, ledger)
         try:
             yield started

@@ -15,7 +15,7 @@ from dev.cluster import cluster
 from dev.places import Instance, free_ports, instance, private_folder
 from dev.postgres import Postgres
 from dev.rabbitmq import RabbitMQ
-from dev.servers import Servers, watched
+from dev.servers import Servers
 from dev.setup import ensure_programs
 from fire.disk import SmallPostgres, small, unmount_left_over
 from fire.standby import Pair
@@ -51,7 +51,7 @@ def servers_of(place: Place) -> Iterator[Servers]:
 
 @contextmanager
 def _postgres_alone(purpose: str) -> Iterator[Postgres]:
-    with instance(purpose, keep=False) as at, watched(at):
+    with instance(purpose, keep=False) as at:
         postgres = _postgres(at, "Postgres", secrets.token_urlsafe(18))
         try:
             postgres.start()
@@ -62,7 +62,7 @@ def _postgres_alone(purpose: str) -> Iterator[Postgres]:
 
 @contextmanager
 def _pair() -> Iterator[Servers]:
-    with instance("fire-standby", keep=False) as at, watched(at):
+    with instance("fire-standby", keep=False) as at:
         password = secrets.token_urlsafe(18)
         pair = Pair([_postgres(at, f"Postgres-{letter}", password) for letter in "ab"])
         with _with_broker(at, pair.primary) as broker:
@@ -75,7 +75,7 @@ def _pair() -> Iterator[Servers]:
 @contextmanager
 def _on_a_small_disk() -> Iterator[Servers]:
     unmount_left_over()
-    with instance("fire-small-disk", keep=False) as at, watched(at):
+    with instance("fire-small-disk", keep=False) as at:
         data, wal = at.folder / "postgres", at.folder / "wal"
         with small(data, DATA_MEGABYTES), small(wal, WAL_MEGABYTES):
             programs, _ = ensure_programs()

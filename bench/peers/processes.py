@@ -111,7 +111,7 @@ def processes_of(peer: str, logs: Path) -> Iterator[Processes]:
     """Processes until the block ends; their logs are below `logs`."""
     folder = logs / peer
     folder.mkdir(exist_ok=True)
-    with watched(folder / "processes.json") as ledger:
+    with watched(Ledger(folder / "processes.json")) as ledger:
         started = Processes(folder, ledger)
         try:
             yield started

@@ -1,12 +1,16 @@
 """`quittance init`: the schema, the partitions and the broker's topology. Declared here and nowhere else."""
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+import asyncpg
 
 from quittance import broker, partitions
 from quittance.addresses import place, split, vhost
 from quittance.broker import CRM_QUEUE_MAX_BYTES, BrokerAway, TopologyDiffers
-from quittance.cli import output
+from quittance.cli import database_users, output
 from quittance.cli.connections import database
+from quittance.cli.database_users import User
 from quittance.cli.filters import AsJson
 from quittance.cli.running import CouldNot, read_settings, run
 from quittance.cli.schema_check import differences
@@ -25,17 +29,29 @@ NO_LEADER: Final = (
     "`rabbitmqctl delete_queue -p {vhost} NAME`, `quittance init`, then let Stripe send again what was in it."
 )
 
+NO_USERS: Final = (
+    "The users of the processes could not be made, or not be changed:\n  {fault}\n"
+    "Cure: a superuser types what docs/security.md has; then leave WORKERS_PASSWORD, RELAY_PASSWORD and WEB_PASSWORD unset."
+)
+
 
 def init(*, as_json: AsJson = False) -> None:
     """Create what is missing: tables, partitions, exchanges, queues, bindings. Safe to repeat; run it before any traffic.
 
     Needs DATABASE_URL and AMQP_URL (and CRM_QUEUE_MAX_BYTES, where the queue `crm` is to hold more or less than 1 GiB).
+    WORKERS_PASSWORD, RELAY_PASSWORD, WEB_PASSWORD: makes the users quittance_of_workers, quittance_of_relay and
+    quittance_of_web, or gives them these passwords; each may do what its processes do, and no more (docs/security.md).
     Ends when every queue has a leader.
     """
-    database_url, amqp_url, crm_bytes = read_settings(
-        lambda reader: (reader.database_url(), reader.amqp_url(), crm_queue_max_bytes(reader))
+    database_url, amqp_url, crm_bytes, users = read_settings(
+        lambda reader: (
+            reader.database_url(),
+            reader.amqp_url(),
+            crm_queue_max_bytes(reader),
+            database_users.passwords(reader),
+        )
     )
-    report = run(_init(database_url, amqp_url, crm_bytes))
+    report = run(_init(database_url, amqp_url, crm_bytes, users))
     if as_json:
         output.print_json(report)
     else:
@@ -47,7 +63,7 @@ def crm_queue_max_bytes(reader: Reader) -> int:
     return reader.number("CRM_QUEUE_MAX_BYTES", CRM_QUEUE_MAX_BYTES, 1 << 10, 1 << 50)
 
 
-async def _init(database_url: str, amqp_url: str, crm_bytes: int) -> dict[str, Any]:
+async def _init(database_url: str, amqp_url: str, crm_bytes: int, users: Mapping[User, str]) -> dict[str, Any]:
     output.note(f"schema: applying to {place(database_url)}")
     await apply_schema(database_url, warn=lambda said: output.note(f"warning: {said}"))
     output.note("partitions: making those of the coming weeks and months")
@@ -61,6 +77,7 @@ async def _init(database_url: str, amqp_url: str, crm_bytes: int) -> dict[str, A
             f"the tables were there before, and are not those of this version:\n  {listed}\n"
             "`init` creates what is missing and alters nothing: see CHANGELOG.md for the statements of this upgrade."
         )
+    await _make_users(database_url, users)
     places = " or ".join(map(place, split(amqp_url)))
     output.note(f"broker: declaring at {places}, and waiting for the queues' leaders")
     try:
@@ -70,7 +87,19 @@ async def _init(database_url: str, amqp_url: str, crm_bytes: int) -> dict[str, A
     except BrokerAway as error:
         raise CouldNot(NO_LEADER.format(fault=error, vhost=vhost(split(amqp_url)[0]))) from error
     names = [*queues(), broker.CRM_QUEUE, broker.DEAD_LETTERS]
-    return {"tables": tables, "exchanges": list(broker.EXCHANGES), "queues": names}
+    made = [user.name for user in users]
+    return {"tables": tables, "users": made, "exchanges": list(broker.EXCHANGES), "queues": names}
+
+
+async def _make_users(database_url: str, users: Mapping[User, str]) -> None:
+    if not users:
+        return
+    output.note(f"users: {', '.join(user.name for user in users)}")
+    try:
+        async with database(database_url) as db:
+            await database_users.ensure(db, users)
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedObjectError) as error:
+        raise CouldNot(NO_USERS.format(fault=error)) from error
 
 
 TABLES: Final = """

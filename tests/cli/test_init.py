@@ -1,25 +1,9 @@
 """`quittance init`: what is missing is made, what is there is left alone, what differs is named with its cure."""
 
-from functools import partial
-from uuid import uuid4
-
-import pytest
-
-from dev.servers import Servers
 from quittance import broker, database
 from tests.cli.conftest import Command
 from tests.support.cli import quittance
 from tests.support.messages import Broker
-
-
-@pytest.fixture
-def empty(servers: Servers) -> Command:
-    """The command line on a database and a vhost in which there is nothing."""
-    if not servers.managed:
-        pytest.skip("AMQP_URL names a server on which no vhost can be made")
-    name = f"init_{uuid4().hex[:8]}"
-    urls = {"DATABASE_URL": servers.add_database(name), "AMQP_URL": servers.add_vhost(name)}
-    return partial(quittance, **urls)
 
 
 async def test_init_makes_everything_and_may_be_repeated(empty: Command) -> None:

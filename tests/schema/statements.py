@@ -59,6 +59,7 @@ RUN_BY: Final[Mapping[str, frozenset[str]]] = {
         "quittance.cli.preview": (WORKERS, OPERATORS),
         "quittance.cli.schema_check": (),  # the owner: needs CREATE on the database
         "quittance.cli.init": (),
+        "quittance.cli.database_users": (),
     }.items()
 }
 

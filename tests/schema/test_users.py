@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from asyncpg.pool import Pool
 
+from dev.least_privilege import as_user
 from dev.servers import Servers
 from dev.story_after import FullStory
 from dev.stripe_objects import purchase
@@ -30,12 +30,6 @@ PARTITIONS = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relispartiti
 HELD = "SELECT pg_has_role($1, $2, 'MEMBER')"
 
 
-def as_user(url: str, user: str) -> str:
-    """The same database, somebody else."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{user}:{PASSWORD}@{parts.hostname}:{parts.port}"))
-
-
 @pytest.fixture
 async def users(servers: Servers, database_url: str) -> AsyncIterator[dict[str, str]]:
     """For each role an address of the fresh database, as a user who is a member of that role alone."""
@@ -44,7 +38,7 @@ async def users(servers: Servers, database_url: str) -> AsyncIterator[dict[str, 
     names = {role: f"{role}_{mark}" for role in ROLES}
     for role, name in names.items():
         await administer(servers.database_url, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' IN ROLE {role}")
-    yield {role: as_user(database_url, name) for role, name in names.items()}
+    yield {role: as_user(database_url, name, PASSWORD) for role, name in names.items()}
     await administer(servers.database_url, *(f"DROP ROLE {name}" for name in names.values()))
 
 
@@ -91,7 +85,7 @@ async def test_who_may_preview_has_the_rights_of_workers_for_that_alone(
     roles = f"{OPERATORS}, quittance_previewers"
     await administer(servers.database_url, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' IN ROLE {OPERATORS}")
     try:
-        async with pool(as_user(database_url, name), "test", 1) as operator, operator.acquire() as db:
+        async with pool(as_user(database_url, name, PASSWORD), "test", 1) as operator, operator.acquire() as db:
             with pytest.raises(CouldNot, match="quittance_previewers"):
                 await what_would_happen(db, [])
             await administer(servers.database_url, f"GRANT {roles} TO {name}")
@@ -110,7 +104,7 @@ async def test_a_user_without_a_role_does_not_get_in(
     await administer(servers.database_url, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
     try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await asyncpg.connect(as_user(database_url, name))
+            await asyncpg.connect(as_user(database_url, name, PASSWORD))
     finally:
         await administer(servers.database_url, f"DROP ROLE {name}")
 
@@ -125,7 +119,7 @@ async def test_schemas_of_two_databases_can_be_applied_at_once_and_again_by_an_o
     for name in names:
         await administer(servers.database_url, f"CREATE DATABASE {name} OWNER {owner}")
     try:
-        urls = [as_user(with_database(servers.database_url, name), owner) for name in names]
+        urls = [as_user(with_database(servers.database_url, name), owner, PASSWORD) for name in names]
         for _ in range(2):
             await asyncio.gather(*map(apply_schema, urls))
         for url in urls:
@@ -146,7 +140,7 @@ async def test_an_owner_who_may_make_no_role_is_warned_and_has_the_tables(server
     await administer(servers.database_url, f"CREATE DATABASE {database} OWNER {owner}")
     asked = SCHEMA_FILE.read_text("utf-8").replace("'{quittance_workers,", "'{quittance_nobodys,quittance_workers,", 1)
     (tmp_path / "schema.sql").write_text(asked)
-    url, said = as_user(with_database(servers.database_url, database), owner), list[str]()
+    url, said = as_user(with_database(servers.database_url, database), owner, PASSWORD), list[str]()
     try:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("quittance.database.SCHEMA_FILE", tmp_path / "schema.sql")
