@@ -12,8 +12,8 @@ import atheris
 CORPUS = Path(".local/fuzz-corpus")
 
 with atheris.instrument_imports(include=["ingest", "quittance", "workers"]):
-    from tests.fuzz.seeds import documents
-    from tests.fuzz.targets import SPLIT, TARGETS
+    from tests.fuzz import seeds
+    from tests.fuzz.targets import TARGETS
 
 
 def main() -> int:
@@ -27,9 +27,8 @@ def main() -> int:
     for name in TARGETS:
         folder = CORPUS / name
         folder.mkdir(parents=True, exist_ok=True)
-        for number, document in enumerate(documents()):
-            head = b"t=1790000000,v1=" + b"0" * 64 + SPLIT if name == "signature" else b""
-            (folder / f"seed-{number}").write_bytes(head + document)
+        for number, seed in enumerate(seeds.of(name)):
+            (folder / f"seed-{number}").write_bytes(seed)
         print(f"{name}: {seconds} s")
         command = [sys.executable, "-m", "tests.fuzz", name, f"-max_total_time={seconds}", "-max_len=32768"]
         finds = f"-artifact_prefix={CORPUS}/{name}-"

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from dev.lives import LIVES, life
 from dev.stripe_events import body
+from tests.fuzz import smtp
+from tests.fuzz.targets import SPLIT
 
 # One of each type, and the shorter of two: enough to begin from, and soon decoded.
 LARGEST: Final = 32_768  # bytes
@@ -33,3 +35,11 @@ def documents() -> tuple[bytes, ...]:
 def events() -> tuple[dict[str, Any], ...]:
     """The same, decoded; not to be changed."""
     return tuple(json.loads(document) for document in documents())
+
+
+def of(target: str) -> list[bytes]:
+    """What the fuzzer begins from."""
+    if target == "smtp":
+        return list(smtp.SEEDS)
+    head = b"t=1790000000,v1=" + b"0" * 64 + SPLIT if target == "signature" else b""
+    return [head + document for document in documents()]

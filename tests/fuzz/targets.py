@@ -17,6 +17,7 @@ from ingest.signature import BadSignature
 from quittance.broker import QUITTANCE_EVENTS, STRIPE_EVENTS
 from quittance.errors import Rejected
 from quittance.event import Cause, Event, body_data, from_message
+from tests.fuzz.smtp import fuzz_smtp
 from workers import WORKERS, accounts, archive, checkouts, commands, customers, documents, quotes
 from workers.mail import changes
 
@@ -102,5 +103,5 @@ READERS: Final[Mapping[str, Callable[[Event], object]]] = MappingProxyType(
 )
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = MappingProxyType(
-    {"signature": fuzz_signature, "envelope": fuzz_envelope, "facts": fuzz_facts, "own": fuzz_own}
+    {"signature": fuzz_signature, "envelope": fuzz_envelope, "facts": fuzz_facts, "own": fuzz_own, "smtp": fuzz_smtp}
 )

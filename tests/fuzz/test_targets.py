@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from quittance.domain.document_owners import named_from
 from quittance.errors import Rejected
-from tests.fuzz import seeds
+from tests.fuzz import seeds, smtp
 from tests.fuzz.mutations import RAW, mutated
 from tests.fuzz.profile import bounded
 from tests.fuzz.targets import SPLIT, TARGETS, fuzz_envelope, fuzz_facts, fuzz_own, fuzz_signature
@@ -55,11 +55,33 @@ def test_our_own_messages_are_read_or_rejected(body: bytes) -> None:
     fuzz_own(body)
 
 
+CODES = st.sampled_from([b"250", b"354", b"421", b"451", b"550", b"503", b"220", b"2", b"", b"999", b"abc"])
+SAID = st.builds(
+    lambda code, join, text, end: code + join + text + end,
+    CODES,
+    st.sampled_from([b" ", b"-", b""]),
+    st.binary(max_size=20),
+    st.sampled_from([b"\r\n", b"\n", b"", smtp.PAUSE, b"\r\n" + smtp.PAUSE]),
+)
+GOOD = st.sampled_from(smtp.SEEDS)
+
+
+@bounded(300)
+@given(
+    st.builds(
+        lambda good, said, cut: good[:cut] + b"".join(said), GOOD, st.lists(SAID, max_size=12), st.integers(1, 60)
+    )
+)
+def test_whatever_a_mail_server_says_is_a_refusal_a_loss_or_a_mail_that_is_sent(said: bytes) -> None:
+    """INVARIANT: no mail is handed over but to a server that has taken its sender, its recipient and DATA."""
+    smtp.fuzz_smtp(said)
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_real_event_passes_every_target(name: str) -> None:
     """INVARIANT: what the fuzzer begins from is good."""
-    for document in seeds.documents():
-        TARGETS[name](document)
+    for seed in seeds.of(name):
+        TARGETS[name](seed)
 
 
 NAMING = '{"id":"e","type":"quote.documents_named","data":{"object":{"quote_id":"Q","version":1,"documents":[%s]}}}'

@@ -185,3 +185,11 @@ async def test_who_is_cancelled_in_the_middle_leaves_no_connection_for_the_next(
         await asyncio.gather(sending, return_exceptions=True)
         assert one.lost
         await server.closed.wait()
+
+
+async def test_a_server_that_asks_for_a_mail_before_its_turn_gets_none() -> None:
+    """Found by fuzzing: it was an IndexError, and so a fault of ours, tried again for hours."""
+    async with talking(b"354 go on\r\n", pipelining=False) as (one, server):
+        assert await offer(one) == Refusal("MAIL", Answer(354, "go on"))
+        await server.closed.wait()
+        assert server.heard == [b"MAIL FROM:<a@x>\r\n"]

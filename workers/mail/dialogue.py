@@ -111,11 +111,12 @@ class Dialogue(asyncio.Protocol):
         """After a refusal, make ready for another mail."""
         if answers[-1].code != SEND_IT:
             await self._ask(b"RSET\r\n")
-        elif answers[1].code not in GOOD:
+        elif len(answers) == len(BEGUN) and answers[1].code not in GOOD:
             # RFC 2920: it waits for the mail though it has nobody to give it to.
             await self._exchange(b".\r\nRSET\r\n", 2)
         else:
-            self.close("it takes a recipient after it has refused the sender")  # who would get an empty mail
+            # After MAIL or RCPT; or it has a recipient, without a sender, who would get an empty mail.
+            self.close("it asks for a mail that it has not been offered")
 
     async def _exchange(self, said: bytes, count: int, patience: float = COMMAND_TIMEOUT) -> Sequence[Answer]:
         """Say something, and get `count` answers; fewer, one at least, where the connection is lost meanwhile."""
