@@ -11,14 +11,13 @@ from rich.console import Console
 
 from bench import backlog, flush, growth, ingress, limits, one_sender, results, twice
 from bench.bodies import events_per_life, fresh_run
-from bench.instance import Addresses, Shape, Stage, connected, instance
+from bench.instance import Addresses, Shape, Stage, connected, instance, private_servers
 from bench.measure import Meter
 from bench.options import Chosen, arguments
 from bench.report import show
 from bench.results import Measured, Results
 from bench.runs import fast, steady, warm
 from bench.target import Target
-from dev import servers
 from dev.demo_report import console
 from dev.places import CannotStart
 from dev.system import ChildDied
@@ -88,7 +87,7 @@ def bench(chosen: Chosen, into: Results, tell: Tell) -> None:
         take_limits(chosen, into, to.database_url, to.amqp_url, tell)
         asyncio.run(other(to, chosen, into, tell))
         return
-    with servers.running("bench") as given:
+    with private_servers("bench") as given:
         take_limits(chosen, into, given.database_url, given.amqp_url, tell)
         asyncio.run(ours(Stage(given), chosen, into, tell))
 

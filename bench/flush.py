@@ -11,45 +11,32 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import asyncpg
-from msgspec import Struct, field
 
 from bench.bodies import fresh_run
 from bench.instance import Shape, Stage, instance
 from bench.options import Chosen
-from bench.ratios import in_turn, ratio
+from bench.ratios import Compared, Side, compare
 from bench.runs import Fast, fast, warm
 
-PLAIN, FLUSHING = "as it is", "with a flush of 1 ms"
 SETTINGS: Final = {"commit_delay": "1000", "commit_siblings": "0"}
 WARM_UP_LIVES: Final = 100
 
 
-class Flush(Struct, kw_only=True):
-    """The rounds of both."""
-
-    plain: list[Fast] = field(default_factory=list)
-    flushing: list[Fast] = field(default_factory=list)
-
-    @property
-    def share(self) -> float:
-        """The rate with it to the rate without."""
-        return ratio([each.handled_rate for each in self.flushing], [each.handled_rate for each in self.plain])
-
-
-async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[str], None]) -> Flush:
+async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[str], None]) -> Compared:
     """All rounds."""
-    found = Flush()
     async with stage.place("bench_flush") as place, instance(stage, place, shape) as target:
-        await warm(target, fresh_run(), WARM_UP_LIVES)
-        for number, name in enumerate(in_turn(PLAIN, FLUSHING, chosen.rounds)):
-            tell(f"flush: round {number // 2 + 1} of {chosen.rounds}, {name}")
-            job = target.job(fresh_run(), chosen.round_lives, chosen.senders)
-            if name == PLAIN:
-                found.plain.append(await fast(target, job))
-                continue
+
+        async def as_it_is() -> Fast:
+            return await fast(target, target.job(fresh_run(), chosen.round_lives, chosen.senders))
+
+        async def flushing() -> Fast:
             async with slow_commits(place.database_url):
-                found.flushing.append(await fast(target, job))
-    return found
+                return await as_it_is()
+
+        await warm(target, fresh_run(), WARM_UP_LIVES)
+        return await compare(
+            "flush", Side("as it is", as_it_is), Side("with a flush of 1 ms", flushing), chosen.rounds, tell
+        )
 
 
 @asynccontextmanager

@@ -7,17 +7,19 @@ CPU of ingest, workers, relay and Postgres for an event. "Empty" begins with not
 
 import shutil
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from bench.bodies import fresh_run
 from bench.fill import FIRST_SEED, SEEDS, Filled, fill
 from bench.instance import Place, Shape, Stage, instance
 from bench.measure import Meter
 from bench.options import Chosen
-from bench.ratios import cost_with_postgres, in_turn, ratio
+from bench.ratios import Compared, Side, compare
 from bench.runs import Fast, counted, fast, load, warm
+from bench.target import Target
 from dev.places import CannotStart
 from dev.venv import ROOT
 
@@ -26,49 +28,36 @@ ARCHIVE_BYTES: Final = 3_200
 QUOTE_BYTES: Final = 26_000
 SPARE_BYTES: Final = 3 << 30  # write-ahead log, what else is stored meanwhile
 
-EMPTY, FULL = "empty", "full"
 WARM_UP_LIVES: Final = 100
 
 
 class Growth(Struct, kw_only=True):
-    """The rounds of both."""
+    """What was there, what it took to fill it, and the rounds: usual is the empty one, other the full one."""
 
     filled: Filled
     filling_cpu: dict[str, float]  # seconds
-    empty: list[Fast] = field(default_factory=list)
-    full: list[Fast] = field(default_factory=list)
-
-    @property
-    def cost_share(self) -> float:
-        """CPU of an event in the full one to that in the empty one."""
-        return ratio(list(map(cost_with_postgres, self.full)), list(map(cost_with_postgres, self.empty)))
-
-    @property
-    def rate_share(self) -> float:
-        """The rates, likewise."""
-        return ratio([each.handled_rate for each in self.full], [each.handled_rate for each in self.empty])
+    rounds: Compared
 
 
 async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[str], None]) -> Growth:
     """Fill one, then both in turn, with lives whose ids lie among those that are there."""
     run = fresh_run()
     check_room(chosen.growth_archive, chosen.growth_quotes)
+    first = count(10**8, 2 * chosen.round_lives)
+
+    async def into(target: Target) -> Fast:
+        return await fast(target, target.job(run, chosen.round_lives, chosen.senders, first=next(first)))
+
     async with stage.place("bench_empty") as small, stage.place("bench_full") as large:
         await _seed(stage, large, shape, run)
         cpu: dict[str, float] = {}
         with counted(Meter.of(stage.pids), cpu):
             filled = await fill(large.database_url, chosen.growth_archive, chosen.growth_quotes, tell)
-        found = Growth(filled=filled, filling_cpu=cpu)
         async with instance(stage, small, shape) as empty, instance(stage, large, shape) as full:
             for target in (empty, full):
                 await warm(target, fresh_run(), WARM_UP_LIVES)
-            sides = {EMPTY: (empty, found.empty), FULL: (full, found.full)}
-            for number, name in enumerate(in_turn(EMPTY, FULL, chosen.rounds)):
-                tell(f"growth: round {number // 2 + 1} of {chosen.rounds}, {name}")
-                target, into = sides[name]
-                first = 10**8 + number * chosen.round_lives * 2
-                into.append(await fast(target, target.job(run, chosen.round_lives, chosen.senders, first=first)))
-    return found
+            sides = Side("empty", lambda: into(empty)), Side("full", lambda: into(full))
+            return Growth(filled=filled, filling_cpu=cpu, rounds=await compare("growth", *sides, chosen.rounds, tell))
 
 
 def check_room(archive: int, quotes: int) -> None:

@@ -7,7 +7,7 @@ process of its own; `together`: all of them in one (`python -m workers all`). In
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from bench.listener import listener
 from bench.measure import Meter
 from bench.smtp_sink import sink
 from bench.target import Target
+from dev import servers
 from dev.rabbitmq import RabbitMQ
 from dev.server import Server
 from dev.servers import Servers
@@ -28,6 +29,9 @@ Shape = Literal["apart", "together"]
 SHAPES: Final[tuple[Shape, ...]] = ("apart", "together")
 
 SECRET: Final = "whsec_bench_of_quittance"
+# As one has them on a machine like this one. With Postgres' own (128 MB, 1 GB) there is a checkpoint a minute, half of the log
+# is whole pages, and the backends write out what they read in.
+POSTGRES: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
 BESIDE: Final = "(CRM, SMTP, watching)"  # this process
 
 
@@ -45,6 +49,11 @@ class Place(NamedTuple):
 
     database_url: str
     amqp_url: str
+
+
+def private_servers(purpose: str) -> AbstractContextManager[Servers]:
+    """Servers to measure on, fsync on; or those that are given."""
+    return servers.running(purpose, settings_of_postgres=POSTGRES)
 
 
 @dataclass(frozen=True)

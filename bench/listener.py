@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import aio_pika
 import msgspec
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from pamqp.commands import Queue
 
+from quittance import wire
 from quittance.broker import CRM_EVENTS, CRM_QUEUE
+from quittance.wire import Delivery, Wire
 
 ACK_EVERY = 50
 
@@ -33,33 +34,37 @@ _decoder = msgspec.json.Decoder(_Event)
 class Listener:
     """Arrivals: the causing event's id and Unix seconds. Only kept while `keeping`."""
 
-    channel: AbstractChannel
+    line: Wire
     keeping: bool = False
     received: int = 0
     arrivals: list[tuple[str, float]] = field(default_factory=list)
 
-    async def take(self, message: AbstractIncomingMessage) -> None:
+    def take(self, delivery: Delivery) -> None:
         """Note it; one ack for many where they come fast."""
         now = time.time()
         self.received += 1
         if self.keeping:
-            self.arrivals.append((_decoder.decode(message.body).data.cause.id, now))
+            self.arrivals.append((_decoder.decode(delivery.body).data.cause.id, now))
         if self.received % ACK_EVERY == 0:
-            await message.ack(multiple=True)
+            self.line.ack(delivery.tag, multiple=True)
 
 
 @asynccontextmanager
 async def listener(amqp_url: str, *, whole_queue: bool) -> AsyncIterator[Listener]:
-    """Listen until the block ends: on the queue `crm`, or beside it, which takes nothing away from anybody."""
-    connection = await aio_pika.connect(amqp_url, timeout=10)
-    async with connection:
-        channel = await connection.channel()
-        await channel.set_qos(prefetch_count=1_000)
-        if whole_queue:
-            queue = await channel.get_queue(CRM_QUEUE, ensure=False)
-        else:
-            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-            await queue.bind(CRM_EVENTS, routing_key="#", timeout=10)
-        listening = Listener(channel)
-        await queue.consume(listening.take, timeout=10)
+    """Listen until the block ends: on the queue `crm`, or beside it, which takes nothing away from anybody. By the thin
+    AMQP, so that the CRM takes as little as it can of the cores that are measured.
+    """
+    async with wire.connected(amqp_url, "bench crm", confirms=False) as line:
+        await line.prefetch(1_000)
+        queue = CRM_QUEUE if whole_queue else await _beside(line)
+        listening = Listener(line)
+        await line.consume(queue, listening.take)
         yield listening
+
+
+async def _beside(line: Wire) -> str:
+    """A queue of this connection's own, which gets what `crm` gets."""
+    declared = await line.call(Queue.Declare(exclusive=True, auto_delete=True), Queue.DeclareOk)
+    name = declared.queue or ""
+    await line.call(Queue.Bind(queue=name, exchange=CRM_EVENTS, routing_key="#"), Queue.BindOk)
+    return name

@@ -1,8 +1,10 @@
 """Two things in turn, round after round: what one is to the other, on a machine whose speed changes by the minute."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
+
+from msgspec import Struct, field
 
 from bench.runs import Fast
 
@@ -33,3 +35,38 @@ def cost(run: Fast) -> float:
 def cost_with_postgres(run: Fast) -> float:
     """The same, and Postgres' CPU."""
     return cost(run) + run.cpu.get("postgres", 0.0) / run.events * 1e6
+
+
+class Compared(Struct, kw_only=True):
+    """The rounds of what is usual, and of something else, in turn."""
+
+    usual: list[Fast] = field(default_factory=list)
+    other: list[Fast] = field(default_factory=list)
+
+    @property
+    def rate_share(self) -> float:
+        """The other's rate to the usual one."""
+        return ratio([each.handled_rate for each in self.other], [each.handled_rate for each in self.usual])
+
+    @property
+    def cost_share(self) -> float:
+        """CPU of an event, Postgres included, likewise."""
+        return ratio(list(map(cost_with_postgres, self.other)), list(map(cost_with_postgres, self.usual)))
+
+
+class Side(Struct):
+    """One of two, and how a round of it is run."""
+
+    name: str
+    run: Callable[[], Awaitable[Fast]]
+
+
+async def compare(section: str, usual: Side, other: Side, rounds: int, tell: Callable[[str], None]) -> Compared:
+    """So many rounds of both."""
+    found = Compared()
+    into = {usual.name: (usual, found.usual), other.name: (other, found.other)}
+    for number, name in enumerate(in_turn(usual.name, other.name, rounds)):
+        tell(f"{section}: round {number // 2 + 1} of {rounds}, {name}")
+        side, measured = into[name]
+        measured.append(await side.run())
+    return found

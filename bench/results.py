@@ -7,13 +7,12 @@ import msgspec
 from msgspec import Struct, field
 
 from bench.backlog import Backlog
-from bench.flush import Flush
 from bench.growth import Growth
 from bench.ingress import Ingress
 from bench.limits import Limits
 from bench.one_sender import OneSender
+from bench.ratios import Compared
 from bench.runs import Fast, Steady
-from bench.twice import Twice
 from dev.venv import ROOT
 
 FOLDER = ROOT / ".local" / "bench"
@@ -28,8 +27,8 @@ class Measured(Struct, kw_only=True):
     one_sender: OneSender | None = None
     backlog: Backlog | None = None
     growth: Growth | None = None
-    flush: Flush | None = None
-    twice: Twice | None = None
+    flush: Compared | None = None
+    twice: Compared | None = None
 
 
 class Results(Struct, kw_only=True):

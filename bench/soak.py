@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +21,11 @@ import psutil
 
 from bench import soak_report
 from bench.bodies import events_per_life, fresh_run
-from bench.instance import Stage, instance
+from bench.instance import Stage, instance, private_servers
 from bench.runs import steady
 from bench.soak_report import Look, Minute, Pruned, Soak
 from bench.target import Target
-from dev import clock, servers
+from dev import clock
 from dev.places import CannotStart
 from dev.system import ChildDied
 from dev.venv import ROOT
@@ -95,20 +95,24 @@ async def look(target: Target) -> Look:
 
 @asynccontextmanager
 async def waiting(target: Target) -> AsyncIterator[list[int]]:
-    """How much waited in queues and outbox, every few seconds of the block."""
+    """How much waited in queues and outbox, every few seconds of the block. A look is never broken off: the client would
+    close the channel for it.
+    """
     found: list[int] = []
+    over = asyncio.Event()
 
     async def watch() -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
+        while not over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), LOOK_EVERY)
             found.append(await target.left())
 
     task = asyncio.create_task(watch())
     try:
         yield found
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        over.set()
+        await task
 
 
 async def minute(target: Target, run: str, rate: float) -> Minute:
@@ -118,8 +122,8 @@ async def minute(target: Target, run: str, rate: float) -> Minute:
         streamed = await steady(target, target.job(run, lives, SENDERS, rate=rate, record=True), whole=False)
     return Minute(
         **msgspec.structs.asdict(streamed),
-        deepest=max(depths, default=0),
-        left=await target.left(),
+        deepest=max(depths),
+        left=depths[-1],
         look=await look(target),
     )
 
@@ -164,7 +168,7 @@ async def prune(target: Target, database_url: str) -> Pruned:
 async def soak(chosen: argparse.Namespace, found: Soak) -> None:
     """Run it, into `found`; a line a minute."""
     began = fresh_run()
-    with servers.running("soak") as given:
+    with private_servers("soak") as given:
         stage = Stage(given)
         async with stage.place("soak") as place, instance(stage, place, "apart") as target:
             found.first = await look(target)

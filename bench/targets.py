@@ -171,15 +171,15 @@ def _growth(growth: Growth | None) -> Row:
         return _row("growth: cost of an event", target)
     rows = growth.filled.rows
     what = f"growth: cost of an event, {rows['events']:,} rows, {rows['quotes']:,} quotes"
-    measured = f"{growth.cost_share:.2f}; the rate {growth.rate_share:.2f}"
-    return _row(what, target, measured, growth.cost_share <= GROWTH)
+    cost, rate = growth.rounds.cost_share, growth.rounds.rate_share
+    return _row(what, target, f"{cost:.2f}; the rate {rate:.2f}", cost <= GROWTH)
 
 
 def _flush(found: Measured) -> Row:
     what, target, flush = "a disk that flushes (commit_delay)", f"{FLUSH} of the rate without", found.flush
     if flush is None:
         return _row(what, target)
-    return _row(what, target, f"{flush.share:.2f}", flush.share >= FLUSH)
+    return _row(what, target, f"{flush.rate_share:.2f}", flush.rate_share >= FLUSH)
 
 
 def _twice(found: Measured) -> Row:

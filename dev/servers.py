@@ -16,7 +16,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -145,7 +145,7 @@ class Settings:
         return new
 
 
-def build(at: Instance) -> tuple[Postgres, RabbitMQ]:
+def build(at: Instance, settings_of_postgres: Mapping[str, str] | None = None) -> tuple[Postgres, RabbitMQ]:
     postgres_programs, rabbit_programs = ensure_programs()
     logs = at.folder / "log"
     logs.mkdir(exist_ok=True)
@@ -157,6 +157,7 @@ def build(at: Instance) -> tuple[Postgres, RabbitMQ]:
         logs / "postgres.log",
         port=settings.postgres_port,
         password=settings.password,
+        settings=settings_of_postgres,
     )
     rabbitmq = RabbitMQ(
         rabbit_programs,
@@ -171,7 +172,9 @@ def build(at: Instance) -> tuple[Postgres, RabbitMQ]:
 
 
 @contextmanager
-def running(purpose: str = "run", *, keep: bool | None = None) -> Iterator[Servers]:
+def running(
+    purpose: str = "run", *, keep: bool | None = None, settings_of_postgres: Mapping[str, str] | None = None
+) -> Iterator[Servers]:
     """A pair of servers until the block ends. Data are kept for "run" alone, unless said otherwise.
 
     May be used any number of times at once: each gets its own. A process that was forked from this one without exec, and
@@ -181,7 +184,7 @@ def running(purpose: str = "run", *, keep: bool | None = None) -> Iterator[Serve
         yield Servers(os.environ["DATABASE_URL"], os.environ["AMQP_URL"], Foreign(), Foreign(), managed=False)
         return
     with instance(purpose, keep=purpose == "run" if keep is None else keep) as at:
-        postgres, rabbitmq = build(at)
+        postgres, rabbitmq = build(at, settings_of_postgres)
         try:
             with ThreadPoolExecutor(2) as pool:
                 for start in [pool.submit(rabbitmq.start), pool.submit(postgres.start)]:

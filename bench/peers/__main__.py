@@ -19,14 +19,13 @@ from pathlib import Path
 import asyncpg
 
 from bench import runs
-from bench.instance import Shape, Stage, instance
+from bench.instance import Shape, Stage, instance, private_servers
 from bench.peers import report
 from bench.peers.catalogue import ALL
 from bench.peers.peer import Peer
 from bench.peers.report import Entry
 from bench.peers.rounds import Length, Ours, compare
 from bench.target import Target
-from dev import servers
 from dev.demo_report import console
 from dev.places import CannotStart
 from dev.servers import Servers
@@ -115,7 +114,7 @@ def main() -> int:
     try:
         if present:
             shape: Shape = "together" if chosen.together else "apart"
-            with servers.running("peers") as given:
+            with private_servers("peers") as given:
                 entries += asyncio.run(measured(present, programs, given, shape, length))
     except PROBLEMS as problem:
         to.print(str(problem), style="red", markup=False)

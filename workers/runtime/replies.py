@@ -7,12 +7,13 @@ and those for other queues go on.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 import structlog
+from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
@@ -39,13 +40,28 @@ _addressed = msgspec.json.Decoder(Addressed)
 class RepliesOutlet:
     """For answers, to queues of the CRM's."""
 
-    def __init__(self, channel: AbstractChannel, held: Held) -> None:
+    def __init__(self, connection: AbstractConnection, channel: AbstractChannel, held: Held) -> None:
+        self._connection = connection
         self._channel = channel
         self._held = held
+        self._refused = False
 
     async def publish(self, rows: Sequence[asyncpg.Record]) -> Sequence[BrokerAway | NotTaken | None]:
         """As Outlet says; an answer that nobody waits for any more is given up."""
-        return await asyncio.gather(*(publish(self._channel, row, self._held) for row in rows))
+        if self._refused and not self._channel.is_closed:
+            await self._renew()
+        answers = await asyncio.gather(*(publish(self._channel, row, self._held) for row in rows))
+        self._refused = any(answers)
+        return answers
+
+    async def _renew(self) -> None:
+        """Go on with another channel: one that first published to a queue without leader may be refused there for good,
+        when it has a leader again too (see ingest/connection.py). Where there is none to be had, the old one is closed.
+        """
+        with suppress(BrokerAway):
+            async with broker.calling(broker.CALL_TIMEOUT):
+                await self._channel.close()
+            self._channel = await broker.open_channel(self._connection, confirms=True)
 
     def passed_over(self) -> list[str]:
         """The queues that are left alone for a while."""
@@ -61,7 +77,7 @@ class RepliesOutlet:
 async def outlet(url: str, name: str, held: Held) -> AsyncIterator[RepliesOutlet]:
     """One on a connection of its own, by aio-pika: answers are rare. Raises BrokerAway."""
     async with broker.connected(url, name) as connection:
-        yield RepliesOutlet(await broker.open_channel(connection, confirms=True), held)
+        yield RepliesOutlet(connection, await broker.open_channel(connection, confirms=True), held)
 
 
 async def publish(channel: AbstractChannel, row: asyncpg.Record, held: Held) -> BrokerAway | NotTaken | None:

@@ -1,0 +1,59 @@
+"""The CRM's reply queue is a quorum queue, and its leader dies."""
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from asyncpg.pool import Pool
+
+from dev.cluster import Cluster, cluster
+from dev.setup import uses_given_servers
+from tests.commands.test_replies import store, told
+from tests.conftest import SETTLED_AFTER, Topology
+from tests.support.messages import Broker
+from tests.support.polling import eventually
+from tests.support.processes import workers
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(180)]
+
+QUORUM = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
+PATIENCE = 30.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
+    if uses_given_servers():
+        pytest.skip("DATABASE_URL and AMQP_URL name servers that may not be killed: no cluster of our own is started")
+    with cluster("test-replies-cluster") as started:
+        Topology(started.add_vhost("tests")).settle()
+        yield started
+
+
+async def test_an_answer_arrives_though_the_leader_of_its_queue_is_gone(
+    nodes: Cluster, database: Pool, database_url: str
+) -> None:
+    """INVARIANT: a channel that the queue has refused is not the one that goes on being refused for as long as the node is
+    away.
+    """
+    victim, queue = nodes[2], f"crm-replies-{uuid4().hex[:8]}"
+    async with Broker.at(victim.url_of("tests")) as amqp:  # whose node leads what is declared there
+        await amqp.channel.queue_declare(queue, durable=True, arguments=QUORUM)
+    await asyncio.sleep(SETTLED_AFTER)
+    urls = f"{nodes[0].url_of('tests')},{nodes[1].url_of('tests')}"
+    async with workers("relay", database_url=database_url, amqp_url=urls) as relay:
+        await relay.logged("workers.started")
+        try:
+            await asyncio.to_thread(victim.kill)
+            await store(database, [told(queue, 1)])
+            await eventually(lambda: sent(database), PATIENCE, every=0.2)
+            assert not victim.is_running
+        finally:
+            await asyncio.to_thread(nodes.start)
+    async with Broker.at(nodes[0].url_of("tests")) as amqp:
+        assert {message.body for message in await amqp.get(queue)} == {told(queue, 1).body}
+
+
+async def sent(database: Pool) -> bool:
+    """Whether no answer waits."""
+    return bool(await database.fetchval("SELECT count(*) FROM outbox WHERE destination = 'replies'") == 0)
