@@ -41,7 +41,11 @@ class Wire(asyncio.Transport):
             return
         said = len(self.heard)
         self._protocol.data_received(self._pieces.pop(0))
-        asyncio.get_running_loop().call_later(0, lambda: len(self.heard) == said and self._say())
+        asyncio.get_running_loop().call_later(0, self._say_on, said)
+
+    def _say_on(self, said: int) -> None:
+        if len(self.heard) == said:
+            self._say()
 
 
 async def converse(data: bytes) -> None:
