@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -10,10 +10,8 @@ from uuid import uuid4
 import pytest
 from asyncpg.pool import Pool
 
-from dev.cluster import Cluster, cluster
-from dev.setup import uses_given_servers
+from dev.cluster import Cluster
 from tests.cluster.sender import Sender
-from tests.conftest import Topology
 from tests.ingest.ingress import Ingress
 from tests.ingest.ingress import running as ingress_running
 from tests.support.polling import eventually
@@ -28,16 +26,6 @@ STEADY = 1.5  # seconds of stream before and after a fault
 ARCHIVED = "SELECT event_id FROM events"
 HANDLED = "SELECT event_id FROM inbox WHERE queue = 'quotes'"
 WRONG = "SELECT event_id, reason, error FROM failed_deliveries"
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Cluster]:
-    """The cluster, with the topology on vhost `tests`; every test leaves it with all nodes up."""
-    if uses_given_servers():
-        pytest.skip("DATABASE_URL and AMQP_URL name servers that may not be killed: no cluster of our own is started")
-    with cluster("test-cluster") as started:
-        Topology(started.add_vhost("tests")).settle()
-        yield started
 
 
 @pytest.fixture

@@ -1,17 +1,15 @@
 """The CRM's reply queue is a quorum queue, and its leader dies."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from asyncpg.pool import Pool
 
-from dev.cluster import Cluster, cluster
-from dev.setup import uses_given_servers
+from dev.cluster import Cluster
 from tests.commands.test_replies import store, told
-from tests.conftest import SETTLED_AFTER, Topology
+from tests.conftest import SETTLED_AFTER
 from tests.support.messages import Broker
 from tests.support.polling import eventually
 from tests.support.processes import workers
@@ -20,15 +18,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(180)]
 
 QUORUM: dict[str, Any] = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
 PATIENCE = 30.0  # seconds
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Cluster]:
-    if uses_given_servers():
-        pytest.skip("DATABASE_URL and AMQP_URL name servers that may not be killed: no cluster of our own is started")
-    with cluster("test-replies-cluster") as started:
-        Topology(started.add_vhost("tests")).settle()
-        yield started
 
 
 async def test_an_answer_arrives_though_the_leader_of_its_queue_is_gone(
