@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from dev.places import CannotStart
 from dev.system import ChildDied
 from dev.venv import ROOT
 from quittance import partitions
+from workers.runtime.backoff import pause_unless
 
 REPORT: Final = ROOT / "docs" / "soak.md"
 SENDERS: Final = 64
@@ -103,8 +104,7 @@ async def waiting(target: Target) -> AsyncIterator[list[int]]:
 
     async def watch() -> None:
         while not over.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), LOOK_EVERY)
+            await pause_unless(over, LOOK_EVERY)
             found.append(await target.left())
 
     task = asyncio.create_task(watch())

@@ -8,6 +8,7 @@ import pytest
 from asyncpg.pool import Pool
 
 from dev.cluster import Cluster
+from tests.commands.conftest import nothing_waits
 from tests.commands.test_replies import store, told
 from tests.conftest import SETTLED_AFTER
 from tests.support.messages import Broker
@@ -36,14 +37,9 @@ async def test_an_answer_arrives_though_the_leader_of_its_queue_is_gone(
         try:
             await asyncio.to_thread(victim.kill)
             await store(database, [told(queue, 1)])
-            await eventually(lambda: sent(database), PATIENCE, every=0.2)
+            await eventually(lambda: nothing_waits(database), PATIENCE, every=0.2)
             assert not victim.is_running
         finally:
             await asyncio.to_thread(nodes.start)
     async with Broker.at(nodes[0].url_of("tests")) as amqp:
         assert {message.body for message in await amqp.get(queue)} == {told(queue, 1).body}
-
-
-async def sent(database: Pool) -> bool:
-    """Whether no answer waits."""
-    return bool(await database.fetchval("SELECT count(*) FROM outbox WHERE destination = 'replies'") == 0)

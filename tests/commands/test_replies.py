@@ -9,6 +9,7 @@ from asyncpg.pool import Pool
 from prometheus_client import REGISTRY
 
 from quittance import outbox
+from quittance.database import Connection
 from quittance.event import Cause, Event
 from tests.commands.conftest import Crm, Running, answers_in, nothing_waits, quote
 from tests.support.messages import Broker
@@ -46,6 +47,12 @@ def told(queue: str, number: int, quote_id: str = "Q-1") -> Event:
 async def store(database: Pool, events: Iterable[Event]) -> None:
     async with database.acquire() as db:
         await outbox.write(db, list(events))
+
+
+async def rows_published(db: Connection, amqp: Broker, held: Held) -> int:
+    """How many rows one claim published."""
+    outlet = RepliesOutlet(amqp.connection, amqp.channel, held)
+    return (await relays.publish_claim(db, outlet, "replies", EVERYWHERE)).rows
 
 
 async def numbers(amqp: Broker, queue: str) -> list[int]:
@@ -112,14 +119,10 @@ async def test_a_queue_that_is_full_is_no_trouble_of_the_destination(
     held = Held()
     await store(database, [told(full, 1), told(full, 2), told(full, 3), told(free, 1)])
     async with database.acquire() as db:
-        assert (
-            await relays.publish_claim(db, RepliesOutlet(amqp.connection, amqp.channel, held), "replies", EVERYWHERE)
-        ).rows == 3
+        assert await rows_published(db, amqp, held) == 3
         assert held.now() == [full]
         await store(database, [told(free, 2)])
-        assert (
-            await relays.publish_claim(db, RepliesOutlet(amqp.connection, amqp.channel, held), "replies", EVERYWHERE)
-        ).rows == 1
+        assert await rows_published(db, amqp, held) == 1
     assert await numbers(amqp, free) == [1, 2]
     assert await numbers(amqp, full) == [1, 2]
 
@@ -169,12 +172,8 @@ async def test_a_relay_that_dies_between_publish_and_delete_answers_with_the_sam
         with monkeypatch.context() as patched:
             patched.setattr(relays, "PUBLISHED", "SELECT nothing_of_the_kind($1::bigint[])")
             with pytest.raises(Exception, match="nothing_of_the_kind"):
-                await relays.publish_claim(
-                    db, RepliesOutlet(amqp.connection, amqp.channel, Held()), "replies", EVERYWHERE
-                )
-        assert (
-            await relays.publish_claim(db, RepliesOutlet(amqp.connection, amqp.channel, Held()), "replies", EVERYWHERE)
-        ).rows == 3
+                await rows_published(db, amqp, Held())
+        assert await rows_published(db, amqp, Held()) == 3
     answers = await answers_in(amqp, free)
     assert [answer.message_id for answer in answers] == [f"answer:{free}:{number}" for number in range(3)] * 2
     assert [answer.correlation_id for answer in answers] == ["0", "1", "2"] * 2
