@@ -4,6 +4,7 @@ The package's wrapper insists on its own account and folders, so the scripts beh
 finds others of the same name through epmd; the random name and the private epmd keep two nodes of one machine apart.
 """
 
+import os
 import secrets
 import signal
 import socket
@@ -17,6 +18,8 @@ from dev.server import Server
 
 USER = "quittance"
 LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
+# Erlang would take every core: a broker that has to share them works for less with half (docs/operations.md).
+SCHEDULERS = max(1, (os.cpu_count() or 1) // 2)
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 default_user = {user}
@@ -95,7 +98,7 @@ class RabbitMQ(Server):
             "RABBITMQ_PID_FILE": str(at / "pid"),
             "RABBITMQ_LOG_BASE": str(at),
             "RABBITMQ_LOGS": "-",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": LOOPBACK,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{LOOPBACK} +S {SCHEDULERS}:{SCHEDULERS}",
             "RABBITMQ_CTL_ERL_ARGS": LOOPBACK,
             "RUNNING_UNDER_SYSTEMD": "true",  # the script then becomes the node, so that our child is the node
         }

@@ -26,6 +26,7 @@ from quittance.settings import Reader
 from quittance.stripe_client import StripeSettings, connected, stripe_settings
 from workers.checkout_endings import Archived, Ended, Postponed, StripeEndings, end
 from workers.checkout_progress import SAID, follow
+from workers.runtime.intake import AT_LEISURE
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
 
 QUEUE: Final = Queue(
@@ -40,6 +41,7 @@ QUEUE: Final = Queue(
         ),
     },
 )
+INTAKE: Final = AT_LEISURE
 
 # What Stripe refused is tried again when the event is handled: its dead letter is this very event, and ends with that.
 REARM_SESSIONS: Final = """

@@ -28,15 +28,9 @@ from quittance.locks import Connection
 from quittance.settings import Reader, adoption
 from quittance.stripe_client import StripeSettings, stripe_settings
 from workers.customer_changes import Change, Guest, Told, record
+from workers.runtime.intake import AFTERWARDS
 from workers.runtime.outcomes import Done, Failed, Outcome, Refused, Unavailable
-from workers.stripe_customers import (
-    Answer,
-    Skipped,
-    StripeAccounts,
-    ask,
-    connected,
-    facts_in,
-)
+from workers.stripe_customers import Answer, Skipped, StripeAccounts, ask, connected, facts_in
 
 QUEUE: Final = Queue(
     "customers",
@@ -56,6 +50,7 @@ QUEUE: Final = Queue(
         )
     },
 )
+INTAKE: Final = AFTERWARDS
 
 # By the table that publishing writes, and not by what the quotes worker has heard alone: a session can come before it.
 PUBLISHED_HERE: Final = """

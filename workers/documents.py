@@ -15,6 +15,7 @@ from quittance.domain.documents import Kept
 from quittance.event import Event, data_of, own_event
 from quittance.locks import Connection
 from workers.document_ledger import QuoteKey, facts_of_event, open_ledger
+from workers.runtime.intake import AFTERWARDS
 
 NAMED: Final = "quote.documents_named"
 
@@ -43,6 +44,7 @@ STRIPE_TYPES: Final = (
 )
 
 QUEUE: Final = Queue("documents", {STRIPE_EVENTS: STRIPE_TYPES, QUITTANCE_EVENTS: (NAMED,)})
+INTAKE: Final = AFTERWARDS
 
 DRAW_VERSIONS: Final = "SELECT nextval('versions') FROM generate_series(1, $1::integer)"
 

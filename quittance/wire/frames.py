@@ -6,6 +6,11 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Any, Final, NamedTuple
 
+from pamqp.body import ContentBody
+from pamqp.commands import Basic
+from pamqp.frame import marshal
+from pamqp.header import ContentHeader
+
 from quittance.foreign_properties import UNREADABLE
 from quittance.wire import tables
 
@@ -116,6 +121,12 @@ def publish(  # noqa: PLR0917 - the parts of a message, in the order in which AM
 
 
 _BODY_START: Final = Struct(">BBHI")
+
+
+def short_message(routing_key: str, body: bytes, about: Basic.Properties) -> bytes:
+    """A message to a queue, seldom enough to be put together by pamqp; its body fits in one frame."""
+    parts = (Basic.Publish(routing_key=routing_key), ContentHeader(0, len(body), about), ContentBody(body))
+    return b"".join(marshal(part, CHANNEL) for part in parts)
 
 
 def _cut(body: bytes, largest: int) -> list[bytes]:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from pamqp.commands import Channel, Confirm, Connection
+from pamqp.frame import marshal
 
 from quittance.addresses import first_to_answer
 from quittance.broker import CONNECT_TIMEOUT, BrokerAway
@@ -69,13 +70,13 @@ async def _open(wire: Wire, to: Address, *, confirms: bool) -> None:
         raise BrokerAway(f"the broker does not know {to.mechanism}")
     response = f"\0{to.user}\0{to.password}" if to.mechanism == "PLAIN" else ""
     start_ok = Connection.StartOk(_properties(to.name), to.mechanism, response)
-    tune = await wire.ask(wire.marshal(start_ok, 0), Connection.Tune)
+    tune = await wire.ask(marshal(start_ok, 0), Connection.Tune)
     frame_max = min(tune.frame_max or FIRST_FRAME_MAX, FIRST_FRAME_MAX)
     if frame_max < _SMALLEST_FRAME_MAX:
         raise BrokerAway(f"the broker wants frames of {frame_max} bytes")
     tune_ok = Connection.TuneOk(channel_max=tune.channel_max, frame_max=frame_max, heartbeat=to.heartbeat)
     wire.tuned(frame_max, to.heartbeat)
-    opening = wire.marshal(tune_ok, 0) + wire.marshal(Connection.Open(virtual_host=to.vhost), 0)
+    opening = marshal(tune_ok, 0) + marshal(Connection.Open(virtual_host=to.vhost), 0)
     await wire.ask(opening, Connection.OpenOk)
     await wire.call(Channel.Open(), Channel.OpenOk)
     if confirms:

@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
-import pamqp.frame
 from pamqp.base import Frame
-from pamqp.body import ContentBody
 from pamqp.commands import Basic, Channel, Connection
-from pamqp.header import ContentHeader
+from pamqp.frame import marshal
 
 from quittance.broker import CALL_TIMEOUT, BrokerAway, ClosedByBroker, NotInTime
 from quittance.wire import frames
@@ -108,12 +106,7 @@ class Wire(asyncio.Protocol):
         """Send a short message to a queue, and do not ask what becomes of it."""
         if self.confirming:
             raise RuntimeError("a wire with confirms counts its messages")
-        for part in (
-            Basic.Publish(routing_key=routing_key),
-            ContentHeader(0, len(body), properties),
-            ContentBody(body),
-        ):
-            self._write(pamqp.frame.marshal(part, CHANNEL))
+        self._write(frames.short_message(routing_key, body, properties))
 
     async def prefetch(self, count: int) -> None:
         """How many deliveries may be unsettled. Its answer comes after all that was sent before has been read."""
@@ -122,8 +115,19 @@ class Wire(asyncio.Protocol):
     async def consume(self, queue: str, deliver: Callable[[Delivery], None]) -> str:
         """Have `deliver` called with each message, as it comes off the socket; returns the consumer's tag."""
         self._deliver = deliver  # the first may come together with the answer
-        answer = await self.call(Basic.Consume(queue=queue), Basic.ConsumeOk)
-        return answer.consumer_tag or ""
+        return (await self.call(Basic.Consume(queue=queue), Basic.ConsumeOk)).consumer_tag or ""
+
+    async def rest(self, seconds: float) -> None:
+        """Read nothing for so long (a part of a heartbeat), then all that has come: one wake-up for it instead of many."""
+        if self._transport is None:
+            return
+        self._transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._transport.resume_reading()
+        for _ in range(2):  # turns of the event loop, which looks at its sockets between them
+            await asyncio.sleep(0)
 
     async def cancel(self, consumer: str) -> None:
         """End a consumer; what it was given stays unsettled."""
@@ -139,7 +143,7 @@ class Wire(asyncio.Protocol):
         """Send any method of the channel, and wait for its answer. Raises BrokerAway, ClosedByBroker where refused."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
-                return await self.ask(self.marshal(method, CHANNEL), answer)
+                return await self.ask(marshal(method, CHANNEL), answer)
         except TimeoutError:
             raise NotInTime(f"no answer to {method.name} within {CALL_TIMEOUT:g} s") from None
 
@@ -150,7 +154,7 @@ class Wire(asyncio.Protocol):
         if transport is None or self._ended.done():
             return
         try:
-            self._unsent.append(self.marshal(Connection.Close(200, "", 0, 0), 0))
+            self._unsent.append(marshal(Connection.Close(200, "", 0, 0), 0))
             self._flush()
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await asyncio.shield(self._ended)
@@ -174,8 +178,6 @@ class Wire(asyncio.Protocol):
         """What was agreed on."""
         self._frame_max = self._parser.frame_max = frame_max
         self._heart.start(heartbeat)
-
-    marshal = staticmethod(pamqp.frame.marshal)
 
     def abort(self, reason: str) -> None:
         """End without a goodbye."""
@@ -240,11 +242,9 @@ class Wire(asyncio.Protocol):
             case Connection.CloseOk() if self._transport is not None:
                 self._transport.abort()
             case Basic.Cancel():
-                self._lose(
-                    partial(BrokerAway, "the broker cancelled the consumer: its queue is gone, or has no leader")
-                )
+                self._lose(partial(BrokerAway, "the consumer was cancelled: its queue is gone, or has no leader"))
             case Channel.Flow():
-                self._write(self.marshal(Channel.FlowOk(method.active), channel))
+                self._write(marshal(Channel.FlowOk(method.active), channel))
             case _ if not self.lost.done():
                 self._answered(method)
 
@@ -274,7 +274,7 @@ class Wire(asyncio.Protocol):
             self._room = None
 
     def _last_word(self, method: Frame, channel: int) -> None:
-        self._unsent.append(self.marshal(method, channel))
+        self._unsent.append(marshal(method, channel))
         self._flush()
         if not channel and self._transport is not None:
             self._transport.close()

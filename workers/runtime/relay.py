@@ -67,7 +67,7 @@ ORDER BY waiting.id
 PUBLISHED: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # Seconds from one claim to the next at least: each costs a transaction, however few rows it brings. A lone row never waits.
-PACE: Final = 0.004
+PACE: Final = 0.01
 AT_LEISURE: Final = 0.025
 PACES: Final = {"notifications": AT_LEISURE}
 

@@ -41,7 +41,6 @@ class Subscription:
         self._in_order = in_order
         self._tag: str | None = None
         self._arrived: deque[Delivery] = deque()
-        self._enough = 1  # so many arrived are worth waking up for
         self._wake = asyncio.Event()
         self._stopped = False
         # The broker may answer a cancel after what was asked later: one at a time.
@@ -63,10 +62,10 @@ class Subscription:
         Empty when stopped, or when nothing came `within` seconds.
         """
         begin = next_begin(self._taken_at, time.monotonic(), self._pace)
-        if not await self._arrival_of(1, within):
+        if not await self._arrival(within):
             return []
-        if (early := begin - time.monotonic()) > 0:
-            await self._arrival_of(min(FULL, limit), early)
+        if (early := begin - time.monotonic()) > 0 and len(self._arrived) < min(FULL, limit):
+            await self._channel.rest(early)
         self._check()
         if self._stopped:
             return []
@@ -74,16 +73,15 @@ class Subscription:
         self._taken_at = time.monotonic()
         return batch if self.prepare is None else await self.prepare(batch)
 
-    async def _arrival_of(self, number: int, within: float | None) -> bool:
-        """Wait until so many have arrived; whether they have `within` seconds, and before it is stopped."""
-        self._enough = number
+    async def _arrival(self, within: float | None) -> bool:
+        """Wait until something has arrived; whether it has `within` seconds, and before it is stopped."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while len(self._arrived) < number and not self._stopped:
+                while not self._arrived and not self._stopped:
                     self._check()
                     self._wake.clear()
                     await self._wake.wait()
-        return len(self._arrived) >= number and not self._stopped
+        return bool(self._arrived) and not self._stopped
 
     async def ack(self, tag: int, *, multiple: bool) -> None:
         """Settle `tag`; with `multiple`, every lower tag too."""
@@ -124,8 +122,7 @@ class Subscription:
         if self._longest is not None:
             delivery = delivery._replace(body=delivery.body[: self._longest])
         self._arrived.append(delivery)
-        if len(self._arrived) >= self._enough:
-            self._wake.set()
+        self._wake.set()
 
 
 @asynccontextmanager
