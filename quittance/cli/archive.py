@@ -14,7 +14,7 @@ from quittance.locks import Connection
 # 1970.
 MATCH: Final = """
 SELECT created, account, livemode, event_id FROM events
-WHERE ($1::text[] IS NULL OR event_id = ANY ($1))
+WHERE ($1::text[] IS NULL OR ids && $1 AND event_id = ANY ($1))
   AND ($2::text IS NULL OR type = $2)
   AND ($3::text IS NULL OR starts_with(type, $3))
   AND ($4::text[] IS NULL OR ids && $4)
