@@ -34,6 +34,8 @@ EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
 END $$;
 CREATE INDEX IF NOT EXISTS events_type_created ON events (type, created);
 CREATE INDEX IF NOT EXISTS events_ids ON events USING gin (ids);
+-- Of a database from before `ids` began with the event's own.
+DROP INDEX IF EXISTS events_event_id;
 
 -- Inbox and failed deliveries ------------------------------------------------------------------------------------------
 
