@@ -145,7 +145,8 @@ async def handle(events: Sequence[Event], db: Connection) -> list[Event]:
             log.warning("mail.skipped", quote_id=row["quote_id"], kind=row["kind"], detail="no owner, no MAIL_TO")
     due = {tuple(row)[:KEY] for row in recorded if row["state"] == "due"}
     others = [(*intent[:7], replayed) for intent, replayed in asked if intent[:KEY] not in due]
-    if due or (others and await db.fetch(REARM, *columns(others))):
+    rearmed = await db.fetch(REARM, *columns(others)) if others else []
+    if due or rearmed:
         await db.execute(WAKE)
     return []
 

@@ -355,6 +355,25 @@ async def test_never_is_a_dead_letter_at_once_and_a_replay_sends_it(
     assert (await emails(database))[0][3:] == ("sent", 0)
 
 
+@pytest.mark.parametrize("state", ["refused", "skipped"])
+async def test_what_is_sent_after_all_may_share_a_batch_with_a_new_mail(
+    database: Pool, smtp: FakeSmtp, state: str
+) -> None:
+    """INVARIANT: what a batch makes of one event does not depend on what else is in it."""
+    smtp.mode = "rcpt_550"
+    await tell(database, **({} if state == "refused" else {"owner": NOBODY}))
+    await send_due(database, 3)
+    assert (await emails(database))[0][3] == state
+
+    smtp.mode = "ok"
+    for quote_id in ("Q-1", "Q-2"):
+        await stands(database, quote_id=quote_id)
+    await run_handler(notifications, [changed("replay"), changed(quote_id="Q-2")], database)
+    await send_due(database)
+    assert [row[3] for row in await emails(database)] == ["sent", "sent"]
+    assert len(smtp.received) == 2
+
+
 async def test_a_replay_never_sends_again_what_was_sent(database: Pool, smtp: FakeSmtp) -> None:
     await tell(database)
     await send_due(database)
