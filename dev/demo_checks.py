@@ -28,7 +28,7 @@ FAILED: Final = """
 SELECT queue, event_id, type, state, reason, error, attempts
 FROM failed_deliveries WHERE event_id = ANY($1::text[]) ORDER BY queue
 """
-ARCHIVED: Final = "SELECT event_id, body FROM events WHERE ids && $1 AND event_id = ANY($1::text[])"
+ARCHIVED: Final = "SELECT event_id, body FROM events WHERE event_id = ANY($1::text[])"
 
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ from quittance.cli import event_files
 from quittance.cli.event_files import FoundEvent, NoEvent
 from quittance.cli.output import count
 
-ARCHIVED: Final = "SELECT event_id, body FROM events WHERE ids && $1 AND event_id = ANY($1::text[])"
+ARCHIVED: Final = "SELECT event_id, body FROM events WHERE event_id = ANY($1::text[])"
 HANDLED: Final = (
     "SELECT event_id, array_agg(queue ORDER BY queue) FROM inbox WHERE event_id = ANY($1::text[]) GROUP BY 1"
 )

@@ -15,7 +15,7 @@ QUIET_AND_WRONG: Final = 5.0
 
 CONSUMERS: Final = ("checkouts", "customers", "documents", "quotes")
 
-ARCHIVED: Final = "SELECT count(*) FROM events WHERE ids && $1 AND event_id = ANY($1::text[])"
+ARCHIVED: Final = "SELECT count(*) FROM events WHERE event_id = ANY($1::text[])"
 HANDLED: Final = """
 SELECT count(DISTINCT event_id) FROM (
     SELECT event_id FROM inbox WHERE queue = $1 AND event_id = ANY($2::text[])

@@ -12,7 +12,7 @@ from dev.settled import CONSUMERS, Sent, wanted
 from fire.crm import Crm
 from fire.parked import parked
 
-ARCHIVED: Final = "SELECT event_id FROM events WHERE ids && $1 AND event_id = ANY($1::text[])"
+ARCHIVED: Final = "SELECT event_id FROM events WHERE event_id = ANY($1::text[])"
 HANDLED: Final = "SELECT event_id FROM inbox WHERE queue = $1 AND event_id = ANY($2::text[])"
 QUOTES: Final = "SELECT quote_id, status, sequence FROM quotes WHERE quote_id = ANY($1::text[])"
 CHANGES: Final = "SELECT quote_id, sequence FROM quote_status_changes WHERE quote_id = ANY($1::text[])"
