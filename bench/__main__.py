@@ -35,7 +35,8 @@ async def on_one_instance(target: Target, chosen: Chosen, found: Measured, tell:
     await warm(target, fresh_run(), min(WARM_UP_LIVES, chosen.lives))
     if "fast" in chosen.only:
         tell(f"fast: {chosen.lives:,} lives")
-        found.fast = await fast(target, target.job(fresh_run(), chosen.lives, chosen.senders, deadline=chosen.deadline))
+        job = target.job(fresh_run(), chosen.lives, chosen.senders, deadline=chosen.deadline)
+        found.fast = await fast(target, job, memory=True)
     if "latency" in chosen.only:
         tell(f"latency: {chosen.duration} s at {chosen.rate} events/s")
         run = fresh_run()

@@ -27,7 +27,7 @@ async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[st
     async with stage.place("bench_flush") as place, instance(stage, place, shape) as target:
 
         async def as_it_is() -> Fast:
-            return await fast(target, target.job(fresh_run(), chosen.round_lives, chosen.senders), memory=False)
+            return await fast(target, target.job(fresh_run(), chosen.round_lives, chosen.senders))
 
         async def flushing() -> Fast:
             async with slow_commits(place.database_url):

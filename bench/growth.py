@@ -46,7 +46,7 @@ async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[st
     first = count(10**8, 2 * chosen.round_lives)
 
     async def into(target: Target) -> Fast:
-        return await fast(target, target.job(run, chosen.round_lives, chosen.senders, first=next(first)), memory=False)
+        return await fast(target, target.job(run, chosen.round_lives, chosen.senders, first=next(first)))
 
     async with stage.place("bench_empty") as small, stage.place("bench_full") as large:
         await _seed(stage, large, shape, run)

@@ -22,7 +22,7 @@ async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[st
     async with stage.place("bench_twice") as place, instance(stage, place, shape) as target:
 
         async def of(running: Target) -> Fast:
-            return await fast(running, running.job(fresh_run(), chosen.round_lives, chosen.senders), memory=False)
+            return await fast(running, running.job(fresh_run(), chosen.round_lives, chosen.senders))
 
         async def both() -> Fast:
             async with workers(target, place, shape, purpose="bench-second", suffix="-2") as two:

@@ -11,7 +11,7 @@ from quittance.event import Cause, Event, sane_created
 from quittance.locks import Connection
 
 # By Stripe's time of the event, which is what the archive is partitioned by and indexed on; what has no sane time lies in
-# 1970.
+# 1970. An event's own id is the first of its `ids`, and indexed there alone.
 MATCH: Final = """
 SELECT created, account, livemode, event_id FROM events
 WHERE ($1::text[] IS NULL OR ids && $1 AND event_id = ANY ($1))

@@ -123,12 +123,6 @@ def publish(  # noqa: PLR0917 - the parts of a message, in the order in which AM
 _BODY_START: Final = Struct(">BBHI")
 
 
-def short_message(routing_key: str, body: bytes, about: Basic.Properties) -> bytes:
-    """A message to a queue, seldom enough to be put together by pamqp; its body fits in one frame."""
-    parts = (Basic.Publish(routing_key=routing_key), ContentHeader(0, len(body), about), ContentBody(body))
-    return b"".join(marshal(part, CHANNEL) for part in parts)
-
-
 def _cut(body: bytes, largest: int) -> list[bytes]:
     pieces: list[bytes] = []
     for start in range(0, len(body), largest):
@@ -142,6 +136,12 @@ def _method(exchange: str, routing_key: str) -> bytes:
     where = tables.short(exchange) + tables.short(routing_key)
     payload = _PUBLISH.pack(_BASIC, 40, 0) + where + b"\x01"  # mandatory
     return FRAME.pack(METHOD, CHANNEL, len(payload)) + payload + END_BYTE
+
+
+def short_message(routing_key: str, body: bytes, about: Basic.Properties) -> bytes:
+    """A message to a queue, seldom enough to be put together by pamqp; its body fits in one frame."""
+    parts = (Basic.Publish(routing_key=routing_key), ContentHeader(0, len(body), about), ContentBody(body))
+    return b"".join(marshal(part, CHANNEL) for part in parts)
 
 
 def properties(data: bytes, position: int) -> Properties:

@@ -3,13 +3,12 @@
 from itertools import count
 from typing import Any, NamedTuple
 
-import msgspec
 from asyncpg.pool import Pool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quittance.event import Cause, Event
-from quittance.outbox import STATUS_CHANGED
+from quittance.event import Event
+from tests.notifications.test_notifications import NOBODY, OWNER, changed
 from tests.support.handling import run_handler
 from workers import notifications
 
@@ -32,27 +31,9 @@ BEFORE = st.fixed_dictionaries({quote_id: st.sampled_from([None, "refused", "ski
 
 def event(change: Change, account: str, number: int) -> Event:
     """The event that tells of it."""
-    owner = {"name": None, "email": "anna@example.com" if change.owned else None}
-    data: dict[str, Any] = {
-        "quote_id": change.quote_id,
-        "owner": owner,
-        "revision": 1,
-        "status": "paid",
-        "paid_at": "2023-01-20T03:00:00Z",
-        "paid_revision": 1,
-        "anomalies": [],
-    }
-    return Event(
-        id=f"{change.quote_id}:{number}",
-        type=STATUS_CHANGED,
-        account=account,
-        livemode=False,
-        created=1_790_000_000,
-        received_at=1_790_000_000.0,
-        body=msgspec.json.encode({"data": data}),
-        cause=Cause("evt_1", "charge.succeeded"),
-        replay_id=f"r{number}" if change.replayed else None,
-    )
+    replay_id = f"r{number}" if change.replayed else None
+    owner = OWNER if change.owned else NOBODY
+    return changed(replay_id, account=account, quote_id=change.quote_id, sequence=number, owner=owner)
 
 
 async def begin(database: Pool, account: str, before: dict[str, str | None]) -> None:

@@ -88,7 +88,7 @@ class Subscription:
         self._channel.ack(tag, multiple=multiple)
 
     async def stop(self) -> None:
-        """Take no more: `take` answers at once, with nothing; what has arrived stays unsettled, for others."""
+        """Take no more: `take` answers with nothing, at once or after its rest; what has arrived stays unsettled, for others."""
         self._stopped = True
         self._wake.set()
         # Cancelled, another process would begin with what comes next while this one settles what came before.
