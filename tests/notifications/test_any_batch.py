@@ -53,7 +53,7 @@ async def mails(database: Pool, account: str) -> list[tuple[Any, ...]]:
 
 
 @given(before=BEFORE, changes=st.lists(CHANGES, min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_together_or_one_by_one_the_same_mails_are_due(
     database: Pool, before: dict[str, str | None], changes: list[Change]
 ) -> None:
