@@ -1,9 +1,10 @@
 """A database as it is after years: two real lives, a card payment and a subscription, copied by the hundred thousand.
 
 The lives went through ingest and all workers, so their rows are what the product writes, in every table. SQL copies each row
-with another number in its ids: those of the copies and those of the lives that come afterwards lie among each other, as random
-ids do. Archive and inbox lie back by up to DAYS, in the partitions that are in use and in those before. What the archive has
-more than nine rows for a quote are lives that are only there. One index, the archive's over ids, is made anew at the end.
+with another number in its ids: the older, the less, as Stripe's are. Where the number is scattered (bench/bodies.py), copies and
+the lives that come afterwards lie among each other. Archive and inbox lie back by up to DAYS, in the partitions that are in use
+and in those before. What the archive has more than nine rows for a quote are lives that are only there. One index, the archive's
+over ids, is made anew at the end.
 """
 
 import asyncio
@@ -15,12 +16,12 @@ from typing import Final, NamedTuple
 import asyncpg
 from msgspec import Struct
 
-from bench.bodies import DIGITS, SCATTER, digits
+from bench.bodies import DIGITS, SCATTER, digits, scattered
 from quittance.partitions import DAYS_BACK
 
 ARCHIVE: Final = "events"
 SEEDS: Final = 2  # lives, one of each kind
-FIRST_SEED: Final = 900_000_000  # its number, and the next: beyond those of copies and of what is sent afterwards
+FIRST_SEED: Final = 987_654_320  # its number, and the next: beyond those of copies and of what is sent afterwards
 CHUNK: Final = 10_000  # copies a statement
 LONG: Final = 6 * 3600.0  # seconds
 DAYS: Final = DAYS_BACK - 7
@@ -33,23 +34,22 @@ COLUMNS: Final = """
 SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
 WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity = '' ORDER BY attnum
 """
-# `place`: among all copies by their digits; `quote`: among those that have a quote, the others null. Copies are written in the
-# order of their ids, which fills an index from left to right.
+# `place`: among all copies, the oldest first; `quote`: among those that have a quote, the newest ones, the others null.
 NUMBERS: Final = """
 CREATE UNLOGGED TABLE bench_numbers AS
-SELECT lpad((n * {scatter} % {all})::text, {digits}, '0') AS digits,
-       row_number() OVER (ORDER BY n * {scatter} % {all}) - 1 AS place,
-       CASE WHEN n < {quotes} THEN row_number() OVER (PARTITION BY n < {quotes} ORDER BY n * {scatter} % {all}) - 1 END AS quote
+SELECT lpad(n::text, {digits}, '0') AS digits, lpad((n * {scatter} % {all})::text, {digits}, '0') AS scattered,
+       n AS place, CASE WHEN n >= {lives} - {quotes} THEN n - ({lives} - {quotes}) END AS quote
 FROM generate_series(0::bigint, {lives} - 1) AS n
 """
 SEED: Final = """
 CREATE UNLOGGED TABLE bench_seed_{table} AS
-SELECT * FROM (SELECT one.*, CASE {case} END AS bench_mark FROM {table} AS one) AS marked WHERE bench_mark IS NOT NULL
+SELECT one.*, mark.* FROM {table} AS one
+JOIN (VALUES {marks}) AS mark (bench_digits, bench_scattered) ON strpos(one::text, bench_digits) > 0
 """
 COPY: Final = """
 INSERT INTO {table} ({columns})
 SELECT {values} FROM bench_seed_{table} AS seed CROSS JOIN LATERAL (
-    SELECT digits, place FROM bench_numbers WHERE {counter} >= $1::bigint AND {counter} < $2::bigint ORDER BY digits
+    SELECT digits, scattered, place FROM bench_numbers WHERE {counter} >= $1::bigint AND {counter} < $2::bigint ORDER BY place
 ) AS number
 """
 SPAN: Final = "SELECT max(created) - min(created) FROM events"
@@ -112,12 +112,12 @@ class _Progress:
 
 
 async def _seeds(db: asyncpg.Connection) -> list[str]:
-    """The tables that have rows of the seeds; these stand in a table bench_seed_… each, with the mark to be replaced."""
-    marks = [digits(FIRST_SEED + number).decode() for number in range(SEEDS)]
+    """The tables that have rows of the seeds; these stand in a table bench_seed_… each, with what is to be replaced."""
+    numbers = [digits(FIRST_SEED + seed) for seed in range(SEEDS)]
+    marks = ", ".join(f"('{number.decode()}', '{scattered(number).decode()}')" for number in numbers)
     found = []
     for (table,) in await db.fetch(TABLES):
-        case = " ".join(f"WHEN strpos(one::text, '{mark}') > 0 THEN '{mark}'" for mark in marks)
-        await db.execute(SEED.format(table=table, case=case))
+        await db.execute(SEED.format(table=table, marks=marks))
         if await db.fetchval(ROWS.format(f"bench_seed_{table}")):
             found.append(table)
         else:
@@ -160,12 +160,20 @@ def _value(name: str, kind: str, lives: int, before: timedelta) -> str:
     """The expression for a column of a copy."""
     column = f"seed.{name}"
     if name == "message_id":  # a digest of what it is about: no id in it
-        return f"overlay({column} placing number.digits from 2)"
+        return f"overlay({column} placing number.scattered from 2)"
     if kind == "bytea":
-        return f"convert_to(replace(convert_from({column}, 'UTF8'), seed.bench_mark, number.digits), 'UTF8')"
+        text = _renumbered(f"convert_from({column}, 'UTF8')")
+        return f"convert_to({text}, 'UTF8')"
     if kind in ("text", "text[]", "jsonb"):
-        return f"replace({column}::text, seed.bench_mark, number.digits)::{kind}"
+        return f"{_renumbered(f'{column}::text')}::{kind}"
     if name == "created" and kind == "timestamp with time zone":
-        back = f"interval '{before.total_seconds():.0f} s' + interval '{DAYS} days' * number.place / {lives}"
+        back = (
+            f"interval '{before.total_seconds():.0f} s' + interval '{DAYS} days' * ({lives} - number.place) / {lives}"
+        )
         return f"{column} - ({back})"
     return column
+
+
+def _renumbered(text: str) -> str:
+    """The expression for a text of a copy."""
+    return f"replace(replace({text}, seed.bench_digits, number.digits), seed.bench_scattered, number.scattered)"

@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from bench.bodies import DIGITS, Template, templates
+from bench.bodies import DIGITS, Template, stem, templates
 from dev.stripe_events import token
 
 ACCOUNT: Final = {"id": "acct_1" + token("bench", 15), "object": "account", "type": "standard", "livemode": False}
@@ -32,11 +32,11 @@ class Objects:
             for told in templates(run):
                 for each in told:
                     first = msgspec.json.decode(each.copy(b"0" * DIGITS))
-                    self._last[first["data"]["object"]["id"][:-DIGITS]] = each
+                    self._last[stem(first["data"]["object"]["id"])] = each
 
     def find(self, kind: str, identifier: str) -> dict[str, Any]:
         """The object; made up where no event tells of it."""
-        template = self._last.get(identifier[:-DIGITS])
+        template = self._last.get(stem(identifier))
         if template is None:
             return made_up(kind, identifier)
         event = msgspec.json.decode(template.copy(identifier[-DIGITS:].encode()))

@@ -2,12 +2,13 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 
 import asyncpg
 import pytest
 from asyncpg.pool import Pool
 
-from bench.bodies import DIGITS, digits, numbered_lives, templates
+from bench.bodies import DIGITS, digits, numbered_lives, scattered, templates
 from bench.fill import FIRST_SEED, fill
 from bench.growth import check_room
 from bench.runs import handled
@@ -32,13 +33,14 @@ VALUES ('', true, $1, 1, 'paid', true, $2, 'x', 'y', '{}', '', 'sent')
 async def seed(database: Pool, created: datetime) -> None:
     """Two lives of two events each, their quotes and mails; and a row that belongs to nobody's life."""
     for number in (0, 1):
-        mark = digits(FIRST_SEED + number).decode()
+        mark = digits(FIRST_SEED + number)
+        quote_id = f"Q-{number}-{scattered(mark).decode()}{mark.decode()}"
         for name in ("a", "b"):
-            event_id = f"evt_{number}{name}{mark}"
+            event_id = f"evt_{number}{name}{mark.decode()}"
             body = f'{{"id": "{event_id}"}}'.encode()
-            await database.execute(EVENT, created, event_id, [event_id, f"Q-{mark}"], body)
-        await database.execute(QUOTE, f"Q-{number}-{mark}", f'{{"charge": "ch_{mark}"}}')
-        await database.execute(MAIL, f"Q-{number}-{mark}", f"<{'ab'[number] * 40}@example.com>")
+            await database.execute(EVENT, created, event_id, [event_id, quote_id], body)
+        await database.execute(QUOTE, quote_id, f'{{"charge": "ch_{mark.decode()}"}}')
+        await database.execute(MAIL, quote_id, f"<{'ab'[number] * 40}@example.com>")
     await database.execute(QUOTE, "Q-other", "{}")
 
 
@@ -53,6 +55,19 @@ async def test_lives_are_copied_into_every_table(database_url: str, database: Po
     old = [row for row in rows if row["created"] < now - timedelta(hours=12)]
     assert len(old) == 40
     assert min(row["created"] for row in old) > now - timedelta(days=35)
+    copies = [row for row in old if row["event_id"].startswith("evt_0a")]
+    assert sorted(copies, key=itemgetter("created")) == sorted(copies, key=itemgetter("event_id"))
+
+
+async def test_a_copy_has_its_number_scattered_where_the_original_has(database_url: str, database: Pool) -> None:
+    await seed(database, datetime.now(UTC))
+    await fill(database_url, archive=40, quotes=12, tell=lambda _: None)
+    rows = await database.fetch("SELECT event_id, ids FROM events")
+    numbers = {row["event_id"][-DIGITS:] for row in rows}
+    assert len(numbers) == 12  # of ten copies and two seeds
+    for row in rows:
+        number = row["event_id"][-DIGITS:]
+        assert row["ids"][1].endswith(scattered(number.encode()).decode() + number)
 
 
 async def test_the_index_is_back_and_nothing_of_the_filling_is_left(database_url: str, database: Pool) -> None:
@@ -65,13 +80,6 @@ async def test_the_index_is_back_and_nothing_of_the_filling_is_left(database_url
 def test_a_disk_without_room_is_said_before_the_work() -> None:
     with pytest.raises(CannotStart, match="GB are free"):
         check_room(archive=10**12, quotes=1)
-
-
-def test_copies_lie_among_each_other_and_keep_their_length() -> None:
-    marks = [digits(number) for number in range(1_000)]
-    assert len(set(marks)) == 1_000
-    assert {len(mark) for mark in marks} == {DIGITS}
-    assert marks != sorted(marks)
 
 
 async def test_a_missing_event_ends_the_run(database_url: str) -> None:
