@@ -2,9 +2,9 @@
 
 The database is not new: a few lives went through it before the workers were stopped. The drained rate counts from the first commit of any worker to the last commit of the slowest, with ingest, relay and the
 fresh lives on the same cores; mails go on afterwards and are not waited for. Queues are first in, first out: a fresh event
-waits for all that lies before it, so from POST to CRM it takes what the rest of the drain takes. Not starved means that it
-waits no longer: what was posted before the end of the drain was told to the CRM when the workers had done as many events more,
-and those once more, because some changes need a second way through the queues; LATE is for the rest.
+waits for all that lies before it, so from POST to CRM it takes what the rest of the drain takes, with what the backlog's events
+caused (customer.changed, document.changed), which lies in the same queues. Not starved means that it waits no longer: what was
+posted before the last event of the backlog was handled was told to the CRM by the time that nothing waited, give or take LATE.
 """
 
 import asyncio
@@ -59,11 +59,12 @@ class Backlog(Struct, kw_only=True):
     fresh_p99: float
     fresh_max: float
     latest: float  # the last change that these caused, from the end of the drain; negative: before it
+    emptied: float  # when nothing waited, in queues and outbox, from the end of the drain
 
     @property
     def starved(self) -> bool:
         """Whether a fresh event waited for more than what lay before it."""
-        return self.latest > LATE + 2 * self.fresh_events / self.drained_rate
+        return self.latest > self.emptied + LATE
 
 
 @dataclass
@@ -90,10 +91,11 @@ async def measure(stage: Stage, shape: Shape, chosen: Chosen, tell: Callable[[st
         async with workers(target, place, shape) as full:
             async with watching(full.meter, every), coming(full, chosen.fresh_rate) as fresh:
                 await drained(full)
+                emptied = time.time()
             await full.idle()
             await quotes(full, run, job.lives, sent.began)
             await all_arrived(full, fresh.run, fresh.lives, fresh.rows)
-            return await figures(full, run, sent, fresh)
+            return await figures(full, run, sent, fresh, emptied)
 
 
 async def stored(target: Target, run: str, chosen: Chosen) -> tuple[Sent, Job]:
@@ -106,8 +108,8 @@ async def stored(target: Target, run: str, chosen: Chosen) -> tuple[Sent, Job]:
     return sent, job
 
 
-async def figures(target: Target, run: str, sent: Sent, fresh: Fresh) -> Backlog:
-    """What it came to. Raises where a worker did not handle all of it."""
+async def figures(target: Target, run: str, sent: Sent, fresh: Fresh, emptied: float) -> Backlog:
+    """What it came to; `emptied` in Unix seconds. Raises where a worker did not handle all of it."""
     spans = await handled(target.db, run, sent.events, sent.began)
     began, ended = min(each.first for each in spans.values()), max(each.last for each in spans.values())
     due = {event_id: at for event_id, at, _ in fresh.rows if at < ended}
@@ -129,6 +131,7 @@ async def figures(target: Target, run: str, sent: Sent, fresh: Fresh) -> Backlog
         fresh_p99=percentile(took, 0.99),
         fresh_max=took[-1] if took else 0.0,
         latest=max((at for at, _ in came), default=ended) - ended,
+        emptied=emptied - ended,
     )
 
 

@@ -158,7 +158,8 @@ def _backlog(backlog: Backlog | None, fast: Fast | None) -> Row:
     steady = "" if fast is None else f" ({backlog.drained_rate / fast.handled_rate:.2f} of steady)"
     measured = (
         f"{backlog.drained_rate:,.0f}/s{steady}; {start:.0f}, {half:.0f}, {end:.0f} MB; new events "
-        f"{'starved' if backlog.starved else 'in turn'} (the last {backlog.latest:+.1f} s from the drain's end)"
+        f"{'starved' if backlog.starved else 'in turn'} (the last {backlog.latest:+.1f} s from the drain's end, nothing left "
+        f"{backlog.emptied:+.1f} s)"
     )
     sound = end <= FLAT * half and not backlog.starved
     met = None if fast is None and sound else sound and fast is not None and backlog.drained_rate >= fast.handled_rate

@@ -71,6 +71,7 @@ def backlog(rate: float = 1_000.0, end: float = 100.0, latest: float = 0.0) -> B
         fresh_p99=9.0,
         fresh_max=9.5,
         latest=latest,
+        emptied=1.0,
     )
 
 
