@@ -24,7 +24,7 @@ from dev.places import free_ports
 from dev.processes import Ledger, watched
 from dev.venv import ROOT
 
-# What a process may find in the environment that is ours to decide (DESIGN.md, "Environment").
+# What a process may find in the environment that is ours to decide (README, "Configuration").
 OURS: Final = [
     "ADOPT_UNPUBLISHED",
     "AMQP_URL",

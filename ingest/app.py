@@ -1,4 +1,4 @@
-"""The HTTP side: the table of answers in DESIGN.md, to the letter.
+"""The HTTP side. Each answer, and when it is given:
 
 | answer | when |
 |---|---|

@@ -1,4 +1,4 @@
-"""What the ingress counts, for Prometheus. Their meaning and their alarms are in the README."""
+"""What the ingress counts, for Prometheus. What to watch of them is in docs/operations.md."""
 
 from typing import Final
 

@@ -97,8 +97,8 @@ class Queue:
     def arguments(self) -> dict[str, Any]:
         """Safety lives in arguments, not in a policy that somebody may drop: a queue that differs is refused (406).
 
-        A positive delivery limit is set because -1 means "drop at once" on 3.10; at-least-once dead lettering needs
-        reject-publish beside it (facts/reliability.md, finding 2 and the table of section 1).
+        A positive delivery limit is set because -1 means "drop at once" on 3.10. Without reject-publish beside it, the
+        broker dead-letters at most once, and says so in its log alone.
         """
         return {
             "x-queue-type": "quorum",

@@ -47,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     about: str | None = None
 
     def headers(self) -> dict[str, Any]:
-        """The AMQP headers of DESIGN.md; `from_message` is the inverse."""
+        """The AMQP headers that an event travels with; `from_message` is the inverse."""
         headers: dict[str, Any] = {
             "event-id": self.id,
             "account": self.account,

@@ -1,6 +1,6 @@
 """The environment, read once at start: every fault in one message, before anything is opened.
 
-Each process reads only its own variables (DESIGN.md, "Environment"); a fault is exit 2.
+Each process reads only its own variables (README, "Configuration"); a fault is exit 2.
 """
 
 import os

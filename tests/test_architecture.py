@@ -1,4 +1,4 @@
-"""The arrows of import (DESIGN.md, "The picture"): they point at the kernel, and the domain at nothing."""
+"""The arrows of import (docs/architecture.md): they point at the kernel, and the domain at nothing."""
 
 import ast
 import sys

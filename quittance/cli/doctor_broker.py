@@ -22,18 +22,26 @@ DELETE: Final = (
     "stop ingest and relay, let the workers empty it, delete it (`rabbitmqctl delete_queue {name}`), run `quittance init`; "
     "an exchange is deleted by hand likewise"
 )
+DIFFERENT_CRM: Final = (
+    "give this command the CRM_QUEUE_MAX_BYTES that `quittance init` had. To change the bound: let the CRM empty the queue, delete "
+    "it (`rabbitmqctl delete_queue {name}`), run `quittance init`"
+)
 LEADERLESS: Final = (
     "start the broker's other nodes, and wait half a minute (`rabbitmqctl list_queues -p {vhost} name leader online`). Where "
-    "there are none, or it stays so, what was in it is lost: `rabbitmqctl delete_queue -p {vhost} {name}`, `quittance init`; "
-    "then `{again}`, and have Stripe send again what the archive has not got "
+    "there are none, or it stays so, what was in it is lost: `rabbitmqctl delete_queue -p {vhost} {name}`, `quittance init`; {again}"
+)
+# What brings back what was lost with a queue. A worker's queue that is not named is filled from the archive.
+REPLAY: Final = (
+    "then `quittance events replay --queue {name} --since TIME`, and have Stripe send again what the archive has not got "
     "(`stripe events resend`, or by itself within three days where it was answered 503)"
 )
-REPLAY: Final = "quittance events replay --queue {name} --since TIME"
+OWN_EVENTS: Final = "; what it had of our own events (quittance.events) does not come again"
 REFILL: Final = {
-    broker.CRM_QUEUE: "quittance quotes show QUOTE for what the CRM missed, or let it read GET /v1/changes",
-    broker.DEAD_LETTERS: "quittance doctor",
-    "archive": "quittance doctor",
-    "commands": "quittance doctor",
+    broker.CRM_QUEUE: "the CRM reads what it missed from GET /v1/changes",
+    broker.DEAD_LETTERS: "then `quittance doctor` names the events that a worker has never handled",
+    "archive": "then have Stripe send the events of that time again (`stripe events resend`)",
+    "commands": "the CRM publishes again what it got no answer to",
+    "notifications": "no mail that was due in it comes again: compare the quotes that were paid meanwhile with the table emails",
 }
 NODE: Final = "start that node: with one of three gone nothing stops, with two gone nothing is taken"
 ALARM: Final = (
@@ -67,7 +75,7 @@ async def check_broker(url: str, crm_bytes: int, *, probe: bool) -> list[Check]:
         async with wire.connected(url, "doctor", confirms=True) as channel:
             taking = await _takes_messages(area, channel)
     except BrokerAway as error:
-        area.fault(f"not reachable: {error}", "start the broker, or mend AMQP_URL; Stripe keeps events for 3 days")
+        area.fault(f"not reachable: {error}", "start the broker, or mend AMQP_URL; Stripe sends again for 3 days")
         return area.checks
     wanted = {name: queue.arguments() for name, queue in queues().items()}
     wanted[broker.CRM_QUEUE] = broker.crm_queue_arguments(crm_bytes)
@@ -154,15 +162,23 @@ async def _queue(url: str, name: str, arguments: Mapping[str, Any]) -> tuple[lis
     except ChannelNotFoundEntity:
         area.fault("is missing: its events go nowhere", INIT)
     except ChannelPreconditionFailed as error:
-        area.fault(f"has other arguments: {error}", DELETE.format(name=name))
+        cure = DIFFERENT_CRM if name == broker.CRM_QUEUE else DELETE
+        area.fault(f"has other arguments: {error}", cure.format(name=name))
     except BrokerAway as error:
         says = f"has no leader, or its node hangs: nothing comes into it or out of it ({error.__cause__ or error})"
-        again = REFILL.get(name, REPLAY.format(name=name))
-        area.fault(says, LEADERLESS.format(name=name, vhost=vhost(split(url)[0]), again=again))
+        area.fault(says, LEADERLESS.format(name=name, vhost=vhost(split(url)[0]), again=refilled(name)))
         depth = None
     if depth is not None:
         _look_at(area, name, depth)
     return area.checks, depth
+
+
+def refilled(name: str) -> str:
+    """What brings back what was lost with a queue, as far as anything does."""
+    if name in REFILL:
+        return REFILL[name]
+    own = OWN_EVENTS if queues()[name].bindings.get(broker.QUITTANCE_EVENTS) else ""
+    return REPLAY.format(name=name) + own
 
 
 def _look_at(area: Area, name: str, depth: Depth) -> None:

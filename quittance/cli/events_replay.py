@@ -13,16 +13,15 @@ import typer
 from rich.progress import Progress
 
 from quittance import broker, wire
-from quittance.broker import BrokerAway, NotTaken
+from quittance.broker import STRIPE_EVENTS, BrokerAway, NotTaken
 from quittance.cli import archive, changes, output
 from quittance.cli.archive import Search
 from quittance.cli.connections import both_urls, database, database_url
 from quittance.cli.events import AnyId, EventType, OfQuote
 from quittance.cli.filters import Account, Actor, AsJson, Mode, Since, Until, Yes, livemode, moment, optional
-from quittance.cli.preview import LIMIT, Delivery, Preview, taking_stripe, what_would_happen
+from quittance.cli.preview import LIMIT, Delivery, Preview, fed_by_stripe, taking, what_would_happen
 from quittance.cli.preview_page import print_changes, print_mails, print_preview
 from quittance.cli.running import CouldNot, acting, confirmed, run, usage
-from quittance.cli.workers_registry import queues
 from quittance.locks import Connection
 
 ASK_FROM: Final = 20
@@ -65,7 +64,9 @@ def replay(
     until: Until = None,
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="To this queue; may be repeated. Default: those whose bindings take it, but archive."),
+        typer.Option(
+            help="To this queue alone, if it takes such events; may be repeated. Default: all that do, but archive."
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many events, newest first.")] = None,
     dry_run: Annotated[
@@ -97,9 +98,10 @@ def replay(
     )
     if not search.restricts:
         usage("say which: ids, or a filter")
-    if unknown := set(queue or []) - set(queues()):
-        usage(f"--queue is one of {', '.join(queues())}, not {min(unknown)!r}")
-    order = Order(queues=queue or [], limit=limit, rate=rate, patience=timeout, actor=acting(actor), yes=yes, wait=wait)
+    if unknown := set(queue or []) - set(fed_by_stripe()):
+        usage(f"--queue is one of {', '.join(fed_by_stripe())} (Stripe's events go nowhere else), not {min(unknown)!r}")
+    queue = queue or [name for name in fed_by_stripe() if name != "archive"]
+    order = Order(queues=queue, limit=limit, rate=rate, patience=timeout, actor=acting(actor), yes=yes, wait=wait)
     if dry_run:
         preview = run(_preview(database_url(), search, order))
         if as_json:
@@ -124,9 +126,9 @@ async def _deliveries(db: Connection, search: Search, order: Order, replay_id: s
     deliveries = []
     for row in reversed(rows):
         event = archive.event_of(row, replay_id)
-        targets = order.queues or taking_stripe(event.type)
+        targets = [name for name in taking(STRIPE_EVENTS, event.type) if name in order.queues]
         if not targets and search.event_ids:
-            output.note(f"{event.id}: no worker uses {event.type}")
+            output.note(f"{event.id}: {' or '.join(order.queues)} does not take {event.type}")
         deliveries += [Delivery(target, event) for target in targets]
     return deliveries
 

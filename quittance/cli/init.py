@@ -21,12 +21,13 @@ from quittance.settings import Reader
 DIFFERS: Final = (
     "A queue or exchange is on the broker with other arguments than this version declares:\n  {fault}\n"
     "Cure: stop ingest and relay, let the workers empty the queue, then delete it (`rabbitmqctl delete_queue NAME`) and "
-    "run `quittance init` again. What is still in it is lost: `quittance events replay` brings it back from the archive."
+    "run `quittance init` again. Of the queue `crm`: CRM_QUEUE_MAX_BYTES is not what it was made with; set that value, or let the "
+    "CRM empty it first."
 )
 NO_LEADER: Final = (
     "The broker does not answer as it should:\n  {fault}\n"
     "Cure, for a queue without leader: start the broker's other nodes; where there are none, the queue is lost: "
-    "`rabbitmqctl delete_queue -p {vhost} NAME`, `quittance init`, then let Stripe send again what was in it."
+    "`rabbitmqctl delete_queue -p {vhost} NAME`, `quittance init`; `quittance doctor` says beforehand what brings back what was in it."
 )
 
 NO_USERS: Final = (

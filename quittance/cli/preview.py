@@ -249,6 +249,11 @@ def taking(exchange: str, routing_key: str) -> list[str]:
     return [name for name, queue in queues().items() if {routing_key, "#"} & set(queue.bindings.get(exchange, ()))]
 
 
+def fed_by_stripe() -> list[str]:
+    """The queues that take any of Stripe's events."""
+    return [name for name, queue in queues().items() if queue.bindings.get(STRIPE_EVENTS)]
+
+
 def taking_stripe(event_type: str) -> list[str]:
     """The queues that use a Stripe event of that type, the archive not counted: it takes all, and has it already."""
     return [name for name in taking(STRIPE_EVENTS, event_type) if name != "archive"]

@@ -10,6 +10,8 @@ from asyncpg.pool import Pool
 from dev.lives import life
 from dev.servers import Servers
 from quittance import broker
+from quittance.broker import STRIPE_EVENTS
+from quittance.cli.doctor_broker import refilled
 from quittance.cli.schema_check import compare
 from tests.cli.conftest import Command
 from tests.support.cli import Answer, quittance
@@ -95,10 +97,24 @@ async def test_a_sound_system_passes_and_each_fault_is_named(running: System, da
         assert any("is missing" in line for line in wrong(await examine("--json"))["queue documents"])
         await open_broker.channel.queue_declare("documents", durable=True, arguments={"x-queue-type": "quorum"})
         assert any("has other arguments" in line for line in wrong(await examine("--json"))["queue documents"])
+        bounded = {check["area"]: check for check in (await examine("--json", CRM_QUEUE_MAX_BYTES="2048")).json}[
+            "queue crm"
+        ]
+        assert "has other arguments" in bounded["says"]
+        assert "give this command the CRM_QUEUE_MAX_BYTES that `quittance init` had" in bounded["cure"]
         await open_broker.channel.exchange_delete("crm.commands")
         assert "exchanges are missing: crm.commands" in wrong(await examine("--json"))["broker"]
         # Looking declares nothing.
         assert "exchanges are missing: crm.commands" in wrong(await examine("--json"))["broker"]
+
+
+@pytest.mark.parametrize("name", [*WORKERS, broker.CRM_QUEUE, broker.DEAD_LETTERS])
+def test_what_is_named_to_bring_back_a_lost_queue_is_a_command_that_takes_it(name: str) -> None:
+    said = refilled(name)
+    fed = name in WORKERS and STRIPE_EVENTS in WORKERS[name].QUEUE.bindings and name != "archive"
+    assert (f"quittance events replay --queue {name} " in said) == fed
+    own = name in WORKERS and broker.QUITTANCE_EVENTS in WORKERS[name].QUEUE.bindings
+    assert ("our own events" in said) == (own and fed)
 
 
 async def test_work_that_waits_or_failed_is_named(database: Pool, cli: Command) -> None:

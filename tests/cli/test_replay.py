@@ -10,13 +10,16 @@ import pytest
 from asyncpg.pool import Pool
 
 from dev.lives import life
+from quittance.broker import STRIPE_EVENTS
 from tests.cli.conftest import Command
 from tests.support.broken import break_charges, mend_charges
-from tests.support.handling import accepted
+from tests.support.handling import accepted, takes
 from tests.support.messages import Broker
 from tests.support.polling import eventually
 from tests.support.processes import Program
 from tests.support.system import System, system
+from workers import WORKERS
+from workers.runtime import batch
 
 PAID = "SELECT count(*) FROM emails WHERE kind = 'paid'"
 
@@ -140,9 +143,6 @@ async def test_a_preview_of_a_first_payment_shows_statuses_mails_and_what_stripe
     cli: Command, database: Pool
 ) -> None:
     """Nothing has been handled but by the archive: a preview runs all workers, one after the other."""
-    from workers import WORKERS
-    from workers.runtime import batch
-
     events = [accepted(one) for one in life("card", "first", quote_id="Q-first").events]
     await batch.run(database, "archive", WORKERS["archive"].handle, events)
     before = await _state(database)
@@ -222,10 +222,29 @@ async def test_a_replay_hands_on_to_the_relay_and_returns_at_once(cli: Command, 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["replay"], ["replay", "--queue", "letters", "--type", "a"], ["replay", "evt_1", "--rate", "0"]]
+    "arguments",
+    [
+        ["replay"],
+        ["replay", "--queue", "letters", "--type", "a"],
+        ["replay", "--queue", "notifications", "--type", "a"],  # no event of Stripe's goes there
+        ["replay", "evt_1", "--rate", "0"],
+    ],
 )
 async def test_wrong_use_of_events_replay_is_exit_2(cli: Command, arguments: list[str]) -> None:
     assert (await cli("events", *arguments)).code == 2
+
+
+async def test_a_replay_to_one_queue_sends_what_that_queue_takes_and_nothing_else(cli: Command, database: Pool) -> None:
+    events = [accepted(one) for one in life("card", "one-queue", quote_id="Q-one").events]
+    await batch.run(database, "archive", WORKERS["archive"].handle, events)
+    taken = [event for event in events if takes(WORKERS["documents"], STRIPE_EVENTS, event.type)]
+    assert 0 < len(taken) < len(events)
+    again = await cli("events", "replay", "--quote", "Q-one", "--queue", "documents", "--no-wait", "--yes", "--json")
+    assert again.ok().json["sent"] == {"documents": len(taken)}
+    other = next(event for event in events if event not in taken)
+    named = await cli("events", "replay", other.id, "--queue", "documents", "--no-wait", "--json")
+    assert named.ok().json["sent"] == {}
+    assert f"documents does not take {other.type}" in named.err
 
 
 async def test_events_replay_of_what_is_not_there(cli: Command) -> None:

@@ -20,7 +20,7 @@ from dev.stripe_events import sign
 
 SECRET = "whsec_first"
 PATH = "/webhooks/stripe"
-READY_WITHIN = 10.0  # seconds, of the broker's return: DESIGN.md
+READY_WITHIN = 10.0  # seconds, of the broker's return
 
 
 def event_body(event_id: str, event_type: str = "charge.succeeded", **more: Any) -> bytes:

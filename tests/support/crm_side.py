@@ -125,7 +125,7 @@ def validator() -> Draft202012Validator:
 
 
 def assert_valid(changes: Sequence[Change]) -> None:
-    """INVARIANT: every change is what the JSON Schema says, and its envelope what DESIGN.md says."""
+    """INVARIANT: every change is what the JSON Schema says, and its envelope what CloudEvents asks for."""
     for change in changes:
         wrong = [f"{error.json_path}: {error.message}" for error in validator().iter_errors(change.event)]
         assert not wrong, (change.event["id"], wrong)

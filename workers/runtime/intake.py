@@ -7,7 +7,7 @@ from typing import Final
 from quittance.database import Connection
 from quittance.wire import Delivery
 
-# The knee of throughput lies at 100 to 200 events a transaction (facts/performance.md, 3).
+# The knee of throughput lies at 100 to 200 events a transaction.
 BATCH: Final = 200
 PACE: Final = 0.005
 
