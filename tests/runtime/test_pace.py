@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.messages import Broker
 from tests.support.polling import eventually
-from workers.runtime.intake import Intake
+from workers.runtime.intake import AT_LEISURE, OURS, Intake
 from workers.runtime.pace import LONGEST, next_begin
 from workers.runtime.subscription import FULL, Subscription, subscribed
 
@@ -33,6 +33,12 @@ async def publish(amqp: Broker, number: int) -> None:
 )
 def test_a_batch_that_took_long_is_followed_later(took: float, least: float, waits: float) -> None:
     assert next_begin(100.0, 100.0 + took, least) - 100.0 == pytest.approx(waits)
+
+
+def test_a_worker_at_leisure_works_for_a_lesser_share_of_the_time() -> None:
+    assert next_begin(100.0, 100.02, AT_LEISURE.pace, AT_LEISURE.share) == pytest.approx(100.1)
+    assert next_begin(100.0, 100.04, AT_LEISURE.pace, AT_LEISURE.share) == pytest.approx(100.2)
+    assert next_begin(100.0, 100.04, OURS.pace, OURS.share) == pytest.approx(100.08)
 
 
 async def test_what_comes_alone_is_taken_at_once_and_what_follows_together(

@@ -12,7 +12,7 @@ RETRIED: Final = Counter("quittance_events_retried", "Attempts that failed and w
 DEAD: Final = Counter("quittance_events_dead_lettered", "Events given up", ["queue", "reason"])
 AGAIN: Final = Counter("quittance_batches_again", "Batches that lost a race in Postgres and ran again", ["queue"])
 BATCH: Final = Histogram(
-    "quittance_batch_events", "Events per transaction", ["queue"], buckets=(1, 2, 5, 10, 20, 50, 100, 200)
+    "quittance_batch_events", "Events per transaction", ["queue"], buckets=(1, 2, 5, 10, 20, 50, 100, 200, 300)
 )
 HANDLER_SECONDS: Final = Histogram(
     "quittance_batch_seconds", "From a batch's BEGIN to its COMMIT", ["queue"], buckets=SECONDS

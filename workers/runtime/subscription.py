@@ -19,24 +19,21 @@ from workers.runtime.intake import Intake
 from workers.runtime.pace import next_begin
 
 # So many are a batch worth its transaction, whatever the pace.
-FULL: Final = 100
+FULL: Final = 200
 
 
 class Subscription:
     """A running consumer. `take` and `ack` raise BrokerAway once the channel is lost; all else is then redelivered.
 
-    `prepare` makes deliveries, one for one, what the rest of the runtime reads. `longest`: bodies are cut there, so that
-    what others send cannot fill the memory. `pace`: see Intake. `in_order`: it stays the queue's consumer until its last batch is settled.
+    `prepare` makes deliveries, one for one, what the rest of the runtime reads. `intake`: bodies are cut at its `longest`, so
+    that what others send cannot fill the memory. `in_order`: it stays the queue's consumer until its last batch is settled.
     """
 
-    def __init__(
-        self, channel: Wire, queue: str, *, longest: int | None = None, pace: float = 0.0, in_order: bool = False
-    ) -> None:
+    def __init__(self, channel: Wire, queue: str, intake: Intake, *, in_order: bool = False) -> None:
         self.prepare: Callable[[Sequence[Delivery]], Awaitable[list[Delivery]]] | None = None
         self._channel = channel
         self._queue = queue
-        self._longest = longest
-        self._pace = pace
+        self._intake = intake
         self._taken_at = 0.0  # monotonic
         self._in_order = in_order
         self._tag: str | None = None
@@ -61,7 +58,7 @@ class Subscription:
 
         Empty when stopped, or when nothing came `within` seconds.
         """
-        begin = next_begin(self._taken_at, time.monotonic(), self._pace)
+        begin = next_begin(self._taken_at, time.monotonic(), self._intake.pace, self._intake.share)
         if not await self._arrival(within):
             return []
         if (early := begin - time.monotonic()) > 0 and len(self._arrived) < min(FULL, limit):
@@ -119,8 +116,8 @@ class Subscription:
         if probes.PROBE in delivery.headers and not delivery.body:
             probes.answer(self._channel, self._queue, delivery)
             return
-        if self._longest is not None:
-            delivery = delivery._replace(body=delivery.body[: self._longest])
+        if self._intake.longest is not None:
+            delivery = delivery._replace(body=delivery.body[: self._intake.longest])
         self._arrived.append(delivery)
         self._wake.set()
 
@@ -139,7 +136,7 @@ async def subscribed(  # noqa: PLR0917
     Apart from what publishes: a broker that blocks publishers (an alarm) goes on feeding consumers.
     """
     async with wire.connected(url, name, confirms=False) as channel:
-        subscription = Subscription(channel, queue, longest=intake.longest, pace=intake.pace, in_order=in_order)
+        subscription = Subscription(channel, queue, intake, in_order=in_order)
         stopper = asyncio.create_task(_stop(subscription, stopping))
         try:
             yield subscription
