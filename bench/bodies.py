@@ -84,6 +84,11 @@ def fresh_run() -> str:
     return token(str(time.time_ns()), 6)
 
 
+def quote_id_of(run: str, name: str, number: bytes) -> str:
+    """The quote of the copy with that number (DIGITS digits)."""
+    return f"Q-{run}-{name}-{scattered(number).decode()}{number.decode()}"
+
+
 def quotes_like(run: str) -> str:
     """A LIKE pattern for the quotes of a run."""
     return f"Q-{run}-%"

@@ -6,7 +6,7 @@ import time
 
 import aiohttp
 
-from bench.bodies import DIGITS, KINDS, MARK, Template, cut, templates
+from bench.bodies import KINDS, MARK, Template, cut, digits, quote_id_of, templates
 from dev.settled import Sent
 from dev.stripe_events import sign
 
@@ -81,15 +81,15 @@ class Stream:
     async def _life(self, session: aiohttp.ClientSession, number: int, *, due: bool) -> str:
         """Tell a life to its end, each event when it is `due`, or at once."""
         copy, kind = divmod(number, len(self._lives))
-        name, digits = list(self._lives)[kind], f"{copy:0{DIGITS}}"
+        name, number_of_copy = list(self._lives)[kind], digits(copy)
         for each in self._lives[name]:
             if due:
                 await self._turn()
-            event = Sent(each.id_prefix + digits, each.type)
-            await self._send(session, event, each.copy(digits.encode()))
-        self.quotes.append(f"Q-{self._run}-{name}-{digits}")
+            event = Sent(each.id_prefix + number_of_copy.decode(), each.type)
+            await self._send(session, event, each.copy(number_of_copy))
+        self.quotes.append(quote_id_of(self._run, name, number_of_copy))
         if self.guests:
-            self.buyers.add(GUEST.format(run=self._run, number=digits).lower())
+            self.buyers.add(GUEST.format(run=self._run, number=number_of_copy.decode()).lower())
         return self.quotes[-1]
 
     async def _turn(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bench.bodies import DIGITS, digits, numbered_lives, scattered
+from bench.bodies import DIGITS, KINDS, digits, numbered_lives, quote_id_of, scattered
 
 BASE_62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 FIRST_SECOND = 1_342_389_380  # an evening of July 2012
@@ -68,3 +68,9 @@ def test_ids_of_later_copies_are_greater_and_those_of_sessions_are_random() -> N
 def test_the_id_that_is_told_is_the_one_in_the_body() -> None:
     for life in numbered_lives("NAME", 7, 2):
         assert [event_id for event_id, _ in life] == [msgspec.json.decode(body)["id"] for _, body in life]
+
+
+def test_the_quote_that_is_told_is_the_one_in_the_body() -> None:
+    for life, kind in zip(numbered_lives("NAME", 7, 2), KINDS, strict=True):
+        number = life[0][0][-DIGITS:].encode()
+        assert any(f'"{quote_id_of("NAME", kind, number)}"'.encode() in body for _, body in life)
