@@ -21,6 +21,7 @@ from dev.stripe_events import body, token
 DIGITS: Final = 9
 MARK: Final = "#" * DIGITS
 SCATTERED: Final = "*" * DIGITS
+QUOTE_ID: Final = "Q-{run}-{name}-{number}"
 # A power of three has no factor in common with one of ten: n * SCATTER mod 10**DIGITS takes each value once.
 SCATTER: Final = 3**18
 KINDS: Final = ("card", "subscription")
@@ -56,7 +57,7 @@ def cut(run: str, name: str, kind: str, *, email: str, guest: bool = False) -> l
         f"{run}-{name}",
         begins=int(time.time()) - 3_600,
         guest=guest,
-        quote_id=f"Q-{run}-{name}-{SCATTERED}{MARK}",
+        quote_id=QUOTE_ID.format(run=run, name=name, number=SCATTERED + MARK),
         email=email,
     )
     return [_template(body(sent), str(sent["id"]), str(sent["type"])) for sent in told.events]
@@ -86,7 +87,7 @@ def fresh_run() -> str:
 
 def quote_id_of(run: str, name: str, number: bytes) -> str:
     """The quote of the copy with that number (DIGITS digits)."""
-    return f"Q-{run}-{name}-{scattered(number).decode()}{number.decode()}"
+    return QUOTE_ID.format(run=run, name=name, number=(scattered(number) + number).decode())
 
 
 def quotes_like(run: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import platform
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -86,6 +87,11 @@ async def watching(meter: Meter, every: float) -> AsyncIterator[None]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         meter.look()
+
+
+def machine() -> str:
+    """What a report says of where it was written."""
+    return f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
 
 
 def percentile(ordered: list[float], share: float) -> float:

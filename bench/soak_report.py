@@ -1,13 +1,13 @@
 """The soak's figures, and the report for people."""
 
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct, field
 
+from bench.measure import machine
 from bench.runs import Steady
 
 MEGABYTE: Final = 1 << 20
@@ -73,8 +73,7 @@ def markdown(found: Soak) -> str:
     seconds = sum(each.seconds for each in minutes)
     head = (
         f'# Soak\n\nWritten by `make soak ARGS="--minutes {len(minutes)} --rate {found.rate:g}"`; not by hand. '
-        f"{time.strftime('%Y-%m-%d')}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores. Ingest, every worker and the relay in a process of its own, private servers, all on one "
+        f"{time.strftime('%Y-%m-%d')}, {machine()}, {os.cpu_count()} cores. Ingest, every worker and the relay in a process of its own, private servers, all on one "
         "machine.\n\n"
         f"{events:,} events ({sum(each.lives for each in minutes):,} complete lives) in {seconds / 60:.0f} minutes, "
         f"{events / seconds:,.0f} a second; asked for: {found.rate:,.0f}. {sum(each.refused for each in minutes)} answers were "

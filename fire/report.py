@@ -1,8 +1,8 @@
 """The report: what was run, how often, and how long recovery took."""
 
-import platform
 import time
 
+from bench.measure import machine
 from fire.runs import Run, seconds
 
 HEAD = """# Under fire
@@ -35,7 +35,7 @@ def markdown(run: Run, command: str, rate: float) -> str:
         HEAD.format(
             command=command,
             at=time.strftime("%Y-%m-%d"),
-            machine=f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}",
+            machine=machine(),
             trials=len(verdicts),
             events=sum(one.accepted for one in verdicts),
             rate=rate,

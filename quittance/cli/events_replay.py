@@ -19,7 +19,7 @@ from quittance.cli.archive import Search
 from quittance.cli.connections import both_urls, database, database_url
 from quittance.cli.events import AnyId, EventType, OfQuote
 from quittance.cli.filters import Account, Actor, AsJson, Mode, Since, Until, Yes, livemode, moment, optional
-from quittance.cli.preview import LIMIT, Delivery, Preview, fed_by_stripe, taking, what_would_happen
+from quittance.cli.preview import LIMIT, Delivery, Preview, fed_by_stripe, taking, taking_stripe, what_would_happen
 from quittance.cli.preview_page import print_changes, print_mails, print_preview
 from quittance.cli.running import CouldNot, acting, confirmed, run, usage
 from quittance.locks import Connection
@@ -100,8 +100,7 @@ def replay(
         usage("say which: ids, or a filter")
     if unknown := set(queue or []) - set(fed_by_stripe()):
         usage(f"--queue is one of {', '.join(fed_by_stripe())} (Stripe's events go nowhere else), not {min(unknown)!r}")
-    queue = queue or [name for name in fed_by_stripe() if name != "archive"]
-    order = Order(queues=queue, limit=limit, rate=rate, patience=timeout, actor=acting(actor), yes=yes, wait=wait)
+    order = Order(queues=queue or [], limit=limit, rate=rate, patience=timeout, actor=acting(actor), yes=yes, wait=wait)
     if dry_run:
         preview = run(_preview(database_url(), search, order))
         if as_json:
@@ -126,9 +125,11 @@ async def _deliveries(db: Connection, search: Search, order: Order, replay_id: s
     deliveries = []
     for row in reversed(rows):
         event = archive.event_of(row, replay_id)
-        targets = [name for name in taking(STRIPE_EVENTS, event.type) if name in order.queues]
+        chosen = [name for name in taking(STRIPE_EVENTS, event.type) if name in order.queues]
+        targets = chosen if order.queues else taking_stripe(event.type)
         if not targets and search.event_ids:
-            output.note(f"{event.id}: {' or '.join(order.queues)} does not take {event.type}")
+            nobody = f"{' or '.join(order.queues)} does not take" if order.queues else "no worker uses"
+            output.note(f"{event.id}: {nobody} {event.type}")
         deliveries += [Delivery(target, event) for target in targets]
     return deliveries
 
